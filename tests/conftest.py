@@ -1,0 +1,16 @@
+"""What several kinds of tests share."""
+
+from pathlib import Path
+
+import pytest
+
+REAL_SOLUTIONS = Path(__file__).resolve().parents[2] / "shared" / "solutions"
+"""Real packages that nobody here wrote; they are no part of the repository."""
+
+
+@pytest.fixture(scope="session")
+def real_solutions() -> Path:
+    """The folder with ``valid/``, ``broken/`` and ``CATALOGUE.tsv``; skips where it is missing."""
+    if not REAL_SOLUTIONS.is_dir():
+        pytest.skip("the folder shared/solutions beside the repository is missing: no real packages to test on")
+    return REAL_SOLUTIONS
