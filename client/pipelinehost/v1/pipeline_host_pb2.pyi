@@ -1,0 +1,493 @@
+import datetime
+
+from google.protobuf import empty_pb2 as _empty_pb2
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from pipelinehost.v1 import resources_pb2 as _resources_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class GetHostRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Host(_message.Message):
+    __slots__ = ("version", "region", "allow_cross_region", "caller")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    REGION_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_CROSS_REGION_FIELD_NUMBER: _ClassVar[int]
+    CALLER_FIELD_NUMBER: _ClassVar[int]
+    version: str
+    region: str
+    allow_cross_region: bool
+    caller: str
+    def __init__(self, version: _Optional[str] = ..., region: _Optional[str] = ..., allow_cross_region: _Optional[bool] = ..., caller: _Optional[str] = ...) -> None: ...
+
+class GetEnvironmentRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class ListEnvironmentsRequest(_message.Message):
+    __slots__ = ("page_size", "page_token", "filter", "order_by")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    ORDER_BY_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    filter: str
+    order_by: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., filter: _Optional[str] = ..., order_by: _Optional[str] = ...) -> None: ...
+
+class ListEnvironmentsResponse(_message.Message):
+    __slots__ = ("environments", "next_page_token")
+    ENVIRONMENTS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    environments: _containers.RepeatedCompositeFieldContainer[_resources_pb2.Environment]
+    next_page_token: str
+    def __init__(self, environments: _Optional[_Iterable[_Union[_resources_pb2.Environment, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class CreateEnvironmentRequest(_message.Message):
+    __slots__ = ("environment", "request_id", "validate_only")
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    environment: _resources_pb2.Environment
+    request_id: str
+    validate_only: bool
+    def __init__(self, environment: _Optional[_Union[_resources_pb2.Environment, _Mapping]] = ..., request_id: _Optional[str] = ..., validate_only: _Optional[bool] = ...) -> None: ...
+
+class UpdateEnvironmentRequest(_message.Message):
+    __slots__ = ("environment", "update_mask", "request_id", "validate_only")
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_MASK_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    environment: _resources_pb2.Environment
+    update_mask: _field_mask_pb2.FieldMask
+    request_id: str
+    validate_only: bool
+    def __init__(self, environment: _Optional[_Union[_resources_pb2.Environment, _Mapping]] = ..., update_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ..., request_id: _Optional[str] = ..., validate_only: _Optional[bool] = ...) -> None: ...
+
+class DeleteEnvironmentRequest(_message.Message):
+    __slots__ = ("name", "etag", "request_id", "validate_only")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    etag: str
+    request_id: str
+    validate_only: bool
+    def __init__(self, name: _Optional[str] = ..., etag: _Optional[str] = ..., request_id: _Optional[str] = ..., validate_only: _Optional[bool] = ...) -> None: ...
+
+class ListSolutionsRequest(_message.Message):
+    __slots__ = ("environment",)
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    environment: str
+    def __init__(self, environment: _Optional[str] = ...) -> None: ...
+
+class ListSolutionsResponse(_message.Message):
+    __slots__ = ("solutions",)
+    SOLUTIONS_FIELD_NUMBER: _ClassVar[int]
+    solutions: _containers.RepeatedCompositeFieldContainer[_resources_pb2.Solution]
+    def __init__(self, solutions: _Optional[_Iterable[_Union[_resources_pb2.Solution, _Mapping]]] = ...) -> None: ...
+
+class DescribeSolutionRequest(_message.Message):
+    __slots__ = ("artifact", "installed", "stage", "page_size", "page_token")
+    class Installed(_message.Message):
+        __slots__ = ("environment", "solution")
+        ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+        SOLUTION_FIELD_NUMBER: _ClassVar[int]
+        environment: str
+        solution: str
+        def __init__(self, environment: _Optional[str] = ..., solution: _Optional[str] = ...) -> None: ...
+    ARTIFACT_FIELD_NUMBER: _ClassVar[int]
+    INSTALLED_FIELD_NUMBER: _ClassVar[int]
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    artifact: str
+    installed: DescribeSolutionRequest.Installed
+    stage: str
+    page_size: int
+    page_token: str
+    def __init__(self, artifact: _Optional[str] = ..., installed: _Optional[_Union[DescribeSolutionRequest.Installed, _Mapping]] = ..., stage: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class DescribeSolutionResponse(_message.Message):
+    __slots__ = ("components", "next_page_token", "solution", "display_name", "version", "managed", "publisher", "component_count", "requirements", "settings")
+    COMPONENTS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    SOLUTION_FIELD_NUMBER: _ClassVar[int]
+    DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    MANAGED_FIELD_NUMBER: _ClassVar[int]
+    PUBLISHER_FIELD_NUMBER: _ClassVar[int]
+    COMPONENT_COUNT_FIELD_NUMBER: _ClassVar[int]
+    REQUIREMENTS_FIELD_NUMBER: _ClassVar[int]
+    SETTINGS_FIELD_NUMBER: _ClassVar[int]
+    components: _containers.RepeatedCompositeFieldContainer[_resources_pb2.Component]
+    next_page_token: str
+    solution: str
+    display_name: str
+    version: str
+    managed: bool
+    publisher: str
+    component_count: int
+    requirements: _containers.RepeatedCompositeFieldContainer[_resources_pb2.Requirement]
+    settings: _containers.RepeatedCompositeFieldContainer[_resources_pb2.Setting]
+    def __init__(self, components: _Optional[_Iterable[_Union[_resources_pb2.Component, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., solution: _Optional[str] = ..., display_name: _Optional[str] = ..., version: _Optional[str] = ..., managed: _Optional[bool] = ..., publisher: _Optional[str] = ..., component_count: _Optional[int] = ..., requirements: _Optional[_Iterable[_Union[_resources_pb2.Requirement, _Mapping]]] = ..., settings: _Optional[_Iterable[_Union[_resources_pb2.Setting, _Mapping]]] = ...) -> None: ...
+
+class ListConnectionsRequest(_message.Message):
+    __slots__ = ("environment",)
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    environment: str
+    def __init__(self, environment: _Optional[str] = ...) -> None: ...
+
+class ListConnectionsResponse(_message.Message):
+    __slots__ = ("connections",)
+    CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
+    connections: _containers.RepeatedCompositeFieldContainer[_resources_pb2.Connection]
+    def __init__(self, connections: _Optional[_Iterable[_Union[_resources_pb2.Connection, _Mapping]]] = ...) -> None: ...
+
+class CreateConnectionRequest(_message.Message):
+    __slots__ = ("environment", "connection", "request_id", "validate_only")
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    CONNECTION_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    environment: str
+    connection: _resources_pb2.Connection
+    request_id: str
+    validate_only: bool
+    def __init__(self, environment: _Optional[str] = ..., connection: _Optional[_Union[_resources_pb2.Connection, _Mapping]] = ..., request_id: _Optional[str] = ..., validate_only: _Optional[bool] = ...) -> None: ...
+
+class DeleteConnectionRequest(_message.Message):
+    __slots__ = ("name", "request_id", "validate_only")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    request_id: str
+    validate_only: bool
+    def __init__(self, name: _Optional[str] = ..., request_id: _Optional[str] = ..., validate_only: _Optional[bool] = ...) -> None: ...
+
+class GetPipelineRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class ListPipelinesRequest(_message.Message):
+    __slots__ = ("page_size", "page_token", "filter", "order_by")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    ORDER_BY_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    filter: str
+    order_by: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., filter: _Optional[str] = ..., order_by: _Optional[str] = ...) -> None: ...
+
+class ListPipelinesResponse(_message.Message):
+    __slots__ = ("pipelines", "next_page_token")
+    PIPELINES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    pipelines: _containers.RepeatedCompositeFieldContainer[_resources_pb2.Pipeline]
+    next_page_token: str
+    def __init__(self, pipelines: _Optional[_Iterable[_Union[_resources_pb2.Pipeline, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class CreatePipelineRequest(_message.Message):
+    __slots__ = ("pipeline", "request_id", "validate_only")
+    PIPELINE_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    pipeline: _resources_pb2.Pipeline
+    request_id: str
+    validate_only: bool
+    def __init__(self, pipeline: _Optional[_Union[_resources_pb2.Pipeline, _Mapping]] = ..., request_id: _Optional[str] = ..., validate_only: _Optional[bool] = ...) -> None: ...
+
+class UpdatePipelineRequest(_message.Message):
+    __slots__ = ("pipeline", "update_mask", "request_id", "validate_only")
+    PIPELINE_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_MASK_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    pipeline: _resources_pb2.Pipeline
+    update_mask: _field_mask_pb2.FieldMask
+    request_id: str
+    validate_only: bool
+    def __init__(self, pipeline: _Optional[_Union[_resources_pb2.Pipeline, _Mapping]] = ..., update_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ..., request_id: _Optional[str] = ..., validate_only: _Optional[bool] = ...) -> None: ...
+
+class DeletePipelineRequest(_message.Message):
+    __slots__ = ("name", "etag", "request_id", "validate_only")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    etag: str
+    request_id: str
+    validate_only: bool
+    def __init__(self, name: _Optional[str] = ..., etag: _Optional[str] = ..., request_id: _Optional[str] = ..., validate_only: _Optional[bool] = ...) -> None: ...
+
+class DeployRequest(_message.Message):
+    __slots__ = ("pipeline", "stage", "solution", "artifact", "development_environment", "version", "settings", "note", "import_mode", "overwrite_customizations", "request_id")
+    PIPELINE_FIELD_NUMBER: _ClassVar[int]
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    SOLUTION_FIELD_NUMBER: _ClassVar[int]
+    ARTIFACT_FIELD_NUMBER: _ClassVar[int]
+    DEVELOPMENT_ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    SETTINGS_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    IMPORT_MODE_FIELD_NUMBER: _ClassVar[int]
+    OVERWRITE_CUSTOMIZATIONS_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    pipeline: str
+    stage: str
+    solution: str
+    artifact: str
+    development_environment: str
+    version: str
+    settings: _resources_pb2.DeploymentSettings
+    note: str
+    import_mode: _resources_pb2.ImportMode
+    overwrite_customizations: bool
+    request_id: str
+    def __init__(self, pipeline: _Optional[str] = ..., stage: _Optional[str] = ..., solution: _Optional[str] = ..., artifact: _Optional[str] = ..., development_environment: _Optional[str] = ..., version: _Optional[str] = ..., settings: _Optional[_Union[_resources_pb2.DeploymentSettings, _Mapping]] = ..., note: _Optional[str] = ..., import_mode: _Optional[_Union[_resources_pb2.ImportMode, str]] = ..., overwrite_customizations: _Optional[bool] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class ValidateDeploymentRequest(_message.Message):
+    __slots__ = ("deployment",)
+    DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
+    deployment: DeployRequest
+    def __init__(self, deployment: _Optional[_Union[DeployRequest, _Mapping]] = ...) -> None: ...
+
+class ValidateDeploymentResponse(_message.Message):
+    __slots__ = ("progress", "finding", "summary")
+    class Summary(_message.Message):
+        __slots__ = ("deployable", "error_count", "warning_count", "solution", "version", "stage", "installed_version", "settings")
+        DEPLOYABLE_FIELD_NUMBER: _ClassVar[int]
+        ERROR_COUNT_FIELD_NUMBER: _ClassVar[int]
+        WARNING_COUNT_FIELD_NUMBER: _ClassVar[int]
+        SOLUTION_FIELD_NUMBER: _ClassVar[int]
+        VERSION_FIELD_NUMBER: _ClassVar[int]
+        STAGE_FIELD_NUMBER: _ClassVar[int]
+        INSTALLED_VERSION_FIELD_NUMBER: _ClassVar[int]
+        SETTINGS_FIELD_NUMBER: _ClassVar[int]
+        deployable: bool
+        error_count: int
+        warning_count: int
+        solution: str
+        version: str
+        stage: str
+        installed_version: str
+        settings: _containers.RepeatedCompositeFieldContainer[_resources_pb2.Setting]
+        def __init__(self, deployable: _Optional[bool] = ..., error_count: _Optional[int] = ..., warning_count: _Optional[int] = ..., solution: _Optional[str] = ..., version: _Optional[str] = ..., stage: _Optional[str] = ..., installed_version: _Optional[str] = ..., settings: _Optional[_Iterable[_Union[_resources_pb2.Setting, _Mapping]]] = ...) -> None: ...
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    FINDING_FIELD_NUMBER: _ClassVar[int]
+    SUMMARY_FIELD_NUMBER: _ClassVar[int]
+    progress: _resources_pb2.Progress
+    finding: _resources_pb2.Finding
+    summary: ValidateDeploymentResponse.Summary
+    def __init__(self, progress: _Optional[_Union[_resources_pb2.Progress, _Mapping]] = ..., finding: _Optional[_Union[_resources_pb2.Finding, _Mapping]] = ..., summary: _Optional[_Union[ValidateDeploymentResponse.Summary, _Mapping]] = ...) -> None: ...
+
+class RestoreArtifactRequest(_message.Message):
+    __slots__ = ("artifact", "environment", "note", "request_id")
+    ARTIFACT_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    artifact: str
+    environment: str
+    note: str
+    request_id: str
+    def __init__(self, artifact: _Optional[str] = ..., environment: _Optional[str] = ..., note: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class GetRunRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class ListRunsRequest(_message.Message):
+    __slots__ = ("page_size", "page_token", "filter", "order_by")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    ORDER_BY_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    filter: str
+    order_by: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., filter: _Optional[str] = ..., order_by: _Optional[str] = ...) -> None: ...
+
+class ListRunsResponse(_message.Message):
+    __slots__ = ("runs", "next_page_token")
+    RUNS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    runs: _containers.RepeatedCompositeFieldContainer[_resources_pb2.Run]
+    next_page_token: str
+    def __init__(self, runs: _Optional[_Iterable[_Union[_resources_pb2.Run, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class WatchRunRequest(_message.Message):
+    __slots__ = ("name", "resume_token")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    resume_token: str
+    def __init__(self, name: _Optional[str] = ..., resume_token: _Optional[str] = ...) -> None: ...
+
+class WatchRunResponse(_message.Message):
+    __slots__ = ("run", "event", "heartbeat", "resume_token")
+    class Heartbeat(_message.Message):
+        __slots__ = ("time", "queue_position")
+        TIME_FIELD_NUMBER: _ClassVar[int]
+        QUEUE_POSITION_FIELD_NUMBER: _ClassVar[int]
+        time: _timestamp_pb2.Timestamp
+        queue_position: int
+        def __init__(self, time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., queue_position: _Optional[int] = ...) -> None: ...
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    EVENT_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    run: _resources_pb2.Run
+    event: _resources_pb2.Event
+    heartbeat: WatchRunResponse.Heartbeat
+    resume_token: str
+    def __init__(self, run: _Optional[_Union[_resources_pb2.Run, _Mapping]] = ..., event: _Optional[_Union[_resources_pb2.Event, _Mapping]] = ..., heartbeat: _Optional[_Union[WatchRunResponse.Heartbeat, _Mapping]] = ..., resume_token: _Optional[str] = ...) -> None: ...
+
+class CancelRunRequest(_message.Message):
+    __slots__ = ("name", "reason", "request_id")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    reason: str
+    request_id: str
+    def __init__(self, name: _Optional[str] = ..., reason: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class RetryRunRequest(_message.Message):
+    __slots__ = ("name", "request_id")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    request_id: str
+    def __init__(self, name: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class ResolveRunRequest(_message.Message):
+    __slots__ = ("name", "resolution", "reason", "request_id")
+    class Resolution(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        RESOLUTION_UNSPECIFIED: _ClassVar[ResolveRunRequest.Resolution]
+        RESOLUTION_APPLIED: _ClassVar[ResolveRunRequest.Resolution]
+        RESOLUTION_NOT_APPLIED: _ClassVar[ResolveRunRequest.Resolution]
+    RESOLUTION_UNSPECIFIED: ResolveRunRequest.Resolution
+    RESOLUTION_APPLIED: ResolveRunRequest.Resolution
+    RESOLUTION_NOT_APPLIED: ResolveRunRequest.Resolution
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    RESOLUTION_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    resolution: ResolveRunRequest.Resolution
+    reason: str
+    request_id: str
+    def __init__(self, name: _Optional[str] = ..., resolution: _Optional[_Union[ResolveRunRequest.Resolution, str]] = ..., reason: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class ListFindingsRequest(_message.Message):
+    __slots__ = ("run", "page_size", "page_token")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    page_size: int
+    page_token: str
+    def __init__(self, run: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListFindingsResponse(_message.Message):
+    __slots__ = ("findings", "next_page_token")
+    FINDINGS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    findings: _containers.RepeatedCompositeFieldContainer[_resources_pb2.Finding]
+    next_page_token: str
+    def __init__(self, findings: _Optional[_Iterable[_Union[_resources_pb2.Finding, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class ListComponentResultsRequest(_message.Message):
+    __slots__ = ("run", "page_size", "page_token")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    page_size: int
+    page_token: str
+    def __init__(self, run: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListComponentResultsResponse(_message.Message):
+    __slots__ = ("results", "next_page_token")
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    results: _containers.RepeatedCompositeFieldContainer[_resources_pb2.ComponentResult]
+    next_page_token: str
+    def __init__(self, results: _Optional[_Iterable[_Union[_resources_pb2.ComponentResult, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class ListRunSettingsRequest(_message.Message):
+    __slots__ = ("run",)
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    def __init__(self, run: _Optional[str] = ...) -> None: ...
+
+class ListRunSettingsResponse(_message.Message):
+    __slots__ = ("settings",)
+    SETTINGS_FIELD_NUMBER: _ClassVar[int]
+    settings: _containers.RepeatedCompositeFieldContainer[_resources_pb2.Setting]
+    def __init__(self, settings: _Optional[_Iterable[_Union[_resources_pb2.Setting, _Mapping]]] = ...) -> None: ...
+
+class GetRunPipelineRequest(_message.Message):
+    __slots__ = ("run",)
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    def __init__(self, run: _Optional[str] = ...) -> None: ...
+
+class GetQueueRequest(_message.Message):
+    __slots__ = ("environment",)
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    environment: str
+    def __init__(self, environment: _Optional[str] = ...) -> None: ...
+
+class Queue(_message.Message):
+    __slots__ = ("holder", "waiting")
+    HOLDER_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    holder: str
+    waiting: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, holder: _Optional[str] = ..., waiting: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ListEventsRequest(_message.Message):
+    __slots__ = ("page_size", "page_token", "filter", "order_by")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    ORDER_BY_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    filter: str
+    order_by: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., filter: _Optional[str] = ..., order_by: _Optional[str] = ...) -> None: ...
+
+class ListEventsResponse(_message.Message):
+    __slots__ = ("events", "next_page_token")
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    events: _containers.RepeatedCompositeFieldContainer[_resources_pb2.Event]
+    next_page_token: str
+    def __init__(self, events: _Optional[_Iterable[_Union[_resources_pb2.Event, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...

@@ -1,0 +1,523 @@
+import datetime
+
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class SettingSource(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SETTING_SOURCE_UNSPECIFIED: _ClassVar[SettingSource]
+    SETTING_SOURCE_DEFAULT: _ClassVar[SettingSource]
+    SETTING_SOURCE_PACKAGED: _ClassVar[SettingSource]
+    SETTING_SOURCE_TARGET: _ClassVar[SettingSource]
+    SETTING_SOURCE_STAGE: _ClassVar[SettingSource]
+    SETTING_SOURCE_RUN: _ClassVar[SettingSource]
+
+class ImportMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    IMPORT_MODE_UNSPECIFIED: _ClassVar[ImportMode]
+    IMPORT_MODE_UPGRADE: _ClassVar[ImportMode]
+    IMPORT_MODE_UPDATE: _ClassVar[ImportMode]
+SETTING_SOURCE_UNSPECIFIED: SettingSource
+SETTING_SOURCE_DEFAULT: SettingSource
+SETTING_SOURCE_PACKAGED: SettingSource
+SETTING_SOURCE_TARGET: SettingSource
+SETTING_SOURCE_STAGE: SettingSource
+SETTING_SOURCE_RUN: SettingSource
+IMPORT_MODE_UNSPECIFIED: ImportMode
+IMPORT_MODE_UPGRADE: ImportMode
+IMPORT_MODE_UPDATE: ImportMode
+
+class Environment(_message.Message):
+    __slots__ = ("name", "display_name", "description", "kind", "url", "connectivity_url", "region", "installed_apps", "etag", "create_time", "update_time")
+    class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        KIND_UNSPECIFIED: _ClassVar[Environment.Kind]
+        KIND_DEVELOPMENT: _ClassVar[Environment.Kind]
+        KIND_TARGET: _ClassVar[Environment.Kind]
+    KIND_UNSPECIFIED: Environment.Kind
+    KIND_DEVELOPMENT: Environment.Kind
+    KIND_TARGET: Environment.Kind
+    class InstalledAppsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    URL_FIELD_NUMBER: _ClassVar[int]
+    CONNECTIVITY_URL_FIELD_NUMBER: _ClassVar[int]
+    REGION_FIELD_NUMBER: _ClassVar[int]
+    INSTALLED_APPS_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    display_name: str
+    description: str
+    kind: Environment.Kind
+    url: str
+    connectivity_url: str
+    region: str
+    installed_apps: _containers.ScalarMap[str, str]
+    etag: str
+    create_time: _timestamp_pb2.Timestamp
+    update_time: _timestamp_pb2.Timestamp
+    def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., description: _Optional[str] = ..., kind: _Optional[_Union[Environment.Kind, str]] = ..., url: _Optional[str] = ..., connectivity_url: _Optional[str] = ..., region: _Optional[str] = ..., installed_apps: _Optional[_Mapping[str, str]] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class Pipeline(_message.Message):
+    __slots__ = ("name", "display_name", "description", "development_environments", "stages", "allow_redeployment", "etag", "create_time", "update_time")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    DEVELOPMENT_ENVIRONMENTS_FIELD_NUMBER: _ClassVar[int]
+    STAGES_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_REDEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    display_name: str
+    description: str
+    development_environments: _containers.RepeatedScalarFieldContainer[str]
+    stages: _containers.RepeatedCompositeFieldContainer[Stage]
+    allow_redeployment: bool
+    etag: str
+    create_time: _timestamp_pb2.Timestamp
+    update_time: _timestamp_pb2.Timestamp
+    def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., description: _Optional[str] = ..., development_environments: _Optional[_Iterable[str]] = ..., stages: _Optional[_Iterable[_Union[Stage, _Mapping]]] = ..., allow_redeployment: _Optional[bool] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class Stage(_message.Message):
+    __slots__ = ("name", "display_name", "description", "environment", "settings")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    SETTINGS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    display_name: str
+    description: str
+    environment: str
+    settings: DeploymentSettings
+    def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., description: _Optional[str] = ..., environment: _Optional[str] = ..., settings: _Optional[_Union[DeploymentSettings, _Mapping]] = ...) -> None: ...
+
+class DeploymentSettings(_message.Message):
+    __slots__ = ("environment_variables", "connection_references")
+    ENVIRONMENT_VARIABLES_FIELD_NUMBER: _ClassVar[int]
+    CONNECTION_REFERENCES_FIELD_NUMBER: _ClassVar[int]
+    environment_variables: _containers.RepeatedCompositeFieldContainer[EnvironmentVariableSetting]
+    connection_references: _containers.RepeatedCompositeFieldContainer[ConnectionReferenceSetting]
+    def __init__(self, environment_variables: _Optional[_Iterable[_Union[EnvironmentVariableSetting, _Mapping]]] = ..., connection_references: _Optional[_Iterable[_Union[ConnectionReferenceSetting, _Mapping]]] = ...) -> None: ...
+
+class EnvironmentVariableSetting(_message.Message):
+    __slots__ = ("schema_name", "value")
+    SCHEMA_NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    schema_name: str
+    value: str
+    def __init__(self, schema_name: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+
+class ConnectionReferenceSetting(_message.Message):
+    __slots__ = ("logical_name", "connection_id", "connector_id")
+    LOGICAL_NAME_FIELD_NUMBER: _ClassVar[int]
+    CONNECTION_ID_FIELD_NUMBER: _ClassVar[int]
+    CONNECTOR_ID_FIELD_NUMBER: _ClassVar[int]
+    logical_name: str
+    connection_id: str
+    connector_id: str
+    def __init__(self, logical_name: _Optional[str] = ..., connection_id: _Optional[str] = ..., connector_id: _Optional[str] = ...) -> None: ...
+
+class Setting(_message.Message):
+    __slots__ = ("name", "kind", "display_name", "type", "required", "value", "source", "connector_id", "candidate_connections", "sha256")
+    class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        KIND_UNSPECIFIED: _ClassVar[Setting.Kind]
+        KIND_ENVIRONMENT_VARIABLE: _ClassVar[Setting.Kind]
+        KIND_CONNECTION_REFERENCE: _ClassVar[Setting.Kind]
+    KIND_UNSPECIFIED: Setting.Kind
+    KIND_ENVIRONMENT_VARIABLE: Setting.Kind
+    KIND_CONNECTION_REFERENCE: Setting.Kind
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    REQUIRED_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    CONNECTOR_ID_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATE_CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    kind: Setting.Kind
+    display_name: str
+    type: str
+    required: bool
+    value: str
+    source: SettingSource
+    connector_id: str
+    candidate_connections: _containers.RepeatedScalarFieldContainer[str]
+    sha256: str
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[Setting.Kind, str]] = ..., display_name: _Optional[str] = ..., type: _Optional[str] = ..., required: _Optional[bool] = ..., value: _Optional[str] = ..., source: _Optional[_Union[SettingSource, str]] = ..., connector_id: _Optional[str] = ..., candidate_connections: _Optional[_Iterable[str]] = ..., sha256: _Optional[str] = ...) -> None: ...
+
+class Artifact(_message.Message):
+    __slots__ = ("name", "solution", "display_name", "version", "managed", "publisher", "size", "source_sha256", "source_environment", "component_count", "creator", "create_time")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SOLUTION_FIELD_NUMBER: _ClassVar[int]
+    DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    MANAGED_FIELD_NUMBER: _ClassVar[int]
+    PUBLISHER_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_SHA256_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    COMPONENT_COUNT_FIELD_NUMBER: _ClassVar[int]
+    CREATOR_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    solution: str
+    display_name: str
+    version: str
+    managed: bool
+    publisher: str
+    size: int
+    source_sha256: str
+    source_environment: str
+    component_count: int
+    creator: str
+    create_time: _timestamp_pb2.Timestamp
+    def __init__(self, name: _Optional[str] = ..., solution: _Optional[str] = ..., display_name: _Optional[str] = ..., version: _Optional[str] = ..., managed: _Optional[bool] = ..., publisher: _Optional[str] = ..., size: _Optional[int] = ..., source_sha256: _Optional[str] = ..., source_environment: _Optional[str] = ..., component_count: _Optional[int] = ..., creator: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class Run(_message.Message):
+    __slots__ = ("name", "state", "pipeline", "stage", "solution", "version", "artifact", "source_environment", "target_environment", "requester", "note", "import_mode", "overwrite_customizations", "attempt", "steps", "error", "error_count", "warning_count", "settings_sha256", "previous_version", "revision", "requested_version", "create_time", "start_time", "end_time")
+    class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        STATE_UNSPECIFIED: _ClassVar[Run.State]
+        STATE_QUEUED: _ClassVar[Run.State]
+        STATE_VALIDATING: _ClassVar[Run.State]
+        STATE_WAITING_FOR_TARGET: _ClassVar[Run.State]
+        STATE_DEPLOYING: _ClassVar[Run.State]
+        STATE_UNKNOWN: _ClassVar[Run.State]
+        STATE_SUCCEEDED: _ClassVar[Run.State]
+        STATE_FAILED: _ClassVar[Run.State]
+        STATE_CANCELLED: _ClassVar[Run.State]
+    STATE_UNSPECIFIED: Run.State
+    STATE_QUEUED: Run.State
+    STATE_VALIDATING: Run.State
+    STATE_WAITING_FOR_TARGET: Run.State
+    STATE_DEPLOYING: Run.State
+    STATE_UNKNOWN: Run.State
+    STATE_SUCCEEDED: Run.State
+    STATE_FAILED: Run.State
+    STATE_CANCELLED: Run.State
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    PIPELINE_FIELD_NUMBER: _ClassVar[int]
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    SOLUTION_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    ARTIFACT_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    TARGET_ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    REQUESTER_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    IMPORT_MODE_FIELD_NUMBER: _ClassVar[int]
+    OVERWRITE_CUSTOMIZATIONS_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    ERROR_COUNT_FIELD_NUMBER: _ClassVar[int]
+    WARNING_COUNT_FIELD_NUMBER: _ClassVar[int]
+    SETTINGS_SHA256_FIELD_NUMBER: _ClassVar[int]
+    PREVIOUS_VERSION_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    REQUESTED_VERSION_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    START_TIME_FIELD_NUMBER: _ClassVar[int]
+    END_TIME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    state: Run.State
+    pipeline: str
+    stage: str
+    solution: str
+    version: str
+    artifact: str
+    source_environment: str
+    target_environment: str
+    requester: str
+    note: str
+    import_mode: ImportMode
+    overwrite_customizations: bool
+    attempt: int
+    steps: _containers.RepeatedCompositeFieldContainer[Step]
+    error: RunError
+    error_count: int
+    warning_count: int
+    settings_sha256: str
+    previous_version: str
+    revision: int
+    requested_version: str
+    create_time: _timestamp_pb2.Timestamp
+    start_time: _timestamp_pb2.Timestamp
+    end_time: _timestamp_pb2.Timestamp
+    def __init__(self, name: _Optional[str] = ..., state: _Optional[_Union[Run.State, str]] = ..., pipeline: _Optional[str] = ..., stage: _Optional[str] = ..., solution: _Optional[str] = ..., version: _Optional[str] = ..., artifact: _Optional[str] = ..., source_environment: _Optional[str] = ..., target_environment: _Optional[str] = ..., requester: _Optional[str] = ..., note: _Optional[str] = ..., import_mode: _Optional[_Union[ImportMode, str]] = ..., overwrite_customizations: _Optional[bool] = ..., attempt: _Optional[int] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., error: _Optional[_Union[RunError, _Mapping]] = ..., error_count: _Optional[int] = ..., warning_count: _Optional[int] = ..., settings_sha256: _Optional[str] = ..., previous_version: _Optional[str] = ..., revision: _Optional[int] = ..., requested_version: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class Step(_message.Message):
+    __slots__ = ("kind", "state", "detail", "percent", "start_time", "end_time")
+    class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        KIND_UNSPECIFIED: _ClassVar[Step.Kind]
+        KIND_EXPORT: _ClassVar[Step.Kind]
+        KIND_VALIDATE: _ClassVar[Step.Kind]
+        KIND_IMPORT: _ClassVar[Step.Kind]
+        KIND_PUBLISH: _ClassVar[Step.Kind]
+        KIND_VERIFY: _ClassVar[Step.Kind]
+    KIND_UNSPECIFIED: Step.Kind
+    KIND_EXPORT: Step.Kind
+    KIND_VALIDATE: Step.Kind
+    KIND_IMPORT: Step.Kind
+    KIND_PUBLISH: Step.Kind
+    KIND_VERIFY: Step.Kind
+    class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        STATE_UNSPECIFIED: _ClassVar[Step.State]
+        STATE_PENDING: _ClassVar[Step.State]
+        STATE_RUNNING: _ClassVar[Step.State]
+        STATE_SUCCEEDED: _ClassVar[Step.State]
+        STATE_FAILED: _ClassVar[Step.State]
+        STATE_SKIPPED: _ClassVar[Step.State]
+    STATE_UNSPECIFIED: Step.State
+    STATE_PENDING: Step.State
+    STATE_RUNNING: Step.State
+    STATE_SUCCEEDED: Step.State
+    STATE_FAILED: Step.State
+    STATE_SKIPPED: Step.State
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    PERCENT_FIELD_NUMBER: _ClassVar[int]
+    START_TIME_FIELD_NUMBER: _ClassVar[int]
+    END_TIME_FIELD_NUMBER: _ClassVar[int]
+    kind: Step.Kind
+    state: Step.State
+    detail: str
+    percent: int
+    start_time: _timestamp_pb2.Timestamp
+    end_time: _timestamp_pb2.Timestamp
+    def __init__(self, kind: _Optional[_Union[Step.Kind, str]] = ..., state: _Optional[_Union[Step.State, str]] = ..., detail: _Optional[str] = ..., percent: _Optional[int] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class RunError(_message.Message):
+    __slots__ = ("code", "message", "remedy", "retryable", "step")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    REMEDY_FIELD_NUMBER: _ClassVar[int]
+    RETRYABLE_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    code: str
+    message: str
+    remedy: str
+    retryable: bool
+    step: Step.Kind
+    def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ..., remedy: _Optional[str] = ..., retryable: _Optional[bool] = ..., step: _Optional[_Union[Step.Kind, str]] = ...) -> None: ...
+
+class Finding(_message.Message):
+    __slots__ = ("code", "severity", "subject", "cause", "remedy", "retryable", "step")
+    class Severity(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        SEVERITY_UNSPECIFIED: _ClassVar[Finding.Severity]
+        SEVERITY_INFO: _ClassVar[Finding.Severity]
+        SEVERITY_WARNING: _ClassVar[Finding.Severity]
+        SEVERITY_ERROR: _ClassVar[Finding.Severity]
+    SEVERITY_UNSPECIFIED: Finding.Severity
+    SEVERITY_INFO: Finding.Severity
+    SEVERITY_WARNING: Finding.Severity
+    SEVERITY_ERROR: Finding.Severity
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    SEVERITY_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    CAUSE_FIELD_NUMBER: _ClassVar[int]
+    REMEDY_FIELD_NUMBER: _ClassVar[int]
+    RETRYABLE_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    code: str
+    severity: Finding.Severity
+    subject: Subject
+    cause: str
+    remedy: str
+    retryable: bool
+    step: Step.Kind
+    def __init__(self, code: _Optional[str] = ..., severity: _Optional[_Union[Finding.Severity, str]] = ..., subject: _Optional[_Union[Subject, _Mapping]] = ..., cause: _Optional[str] = ..., remedy: _Optional[str] = ..., retryable: _Optional[bool] = ..., step: _Optional[_Union[Step.Kind, str]] = ...) -> None: ...
+
+class Subject(_message.Message):
+    __slots__ = ("kind", "name", "display_name")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    name: str
+    display_name: str
+    def __init__(self, kind: _Optional[str] = ..., name: _Optional[str] = ..., display_name: _Optional[str] = ...) -> None: ...
+
+class ComponentResult(_message.Message):
+    __slots__ = ("component", "result", "error_code", "error_text")
+    COMPONENT_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    ERROR_CODE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_TEXT_FIELD_NUMBER: _ClassVar[int]
+    component: Subject
+    result: str
+    error_code: str
+    error_text: str
+    def __init__(self, component: _Optional[_Union[Subject, _Mapping]] = ..., result: _Optional[str] = ..., error_code: _Optional[str] = ..., error_text: _Optional[str] = ...) -> None: ...
+
+class Component(_message.Message):
+    __slots__ = ("kind", "name", "display_name")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    name: str
+    display_name: str
+    def __init__(self, kind: _Optional[str] = ..., name: _Optional[str] = ..., display_name: _Optional[str] = ...) -> None: ...
+
+class Requirement(_message.Message):
+    __slots__ = ("required", "dependent", "solution")
+    REQUIRED_FIELD_NUMBER: _ClassVar[int]
+    DEPENDENT_FIELD_NUMBER: _ClassVar[int]
+    SOLUTION_FIELD_NUMBER: _ClassVar[int]
+    required: Subject
+    dependent: Subject
+    solution: str
+    def __init__(self, required: _Optional[_Union[Subject, _Mapping]] = ..., dependent: _Optional[_Union[Subject, _Mapping]] = ..., solution: _Optional[str] = ...) -> None: ...
+
+class Solution(_message.Message):
+    __slots__ = ("unique_name", "display_name", "version", "managed", "publisher")
+    UNIQUE_NAME_FIELD_NUMBER: _ClassVar[int]
+    DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    MANAGED_FIELD_NUMBER: _ClassVar[int]
+    PUBLISHER_FIELD_NUMBER: _ClassVar[int]
+    unique_name: str
+    display_name: str
+    version: str
+    managed: bool
+    publisher: str
+    def __init__(self, unique_name: _Optional[str] = ..., display_name: _Optional[str] = ..., version: _Optional[str] = ..., managed: _Optional[bool] = ..., publisher: _Optional[str] = ...) -> None: ...
+
+class Connection(_message.Message):
+    __slots__ = ("name", "display_name", "connector_id", "status")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
+    CONNECTOR_ID_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    display_name: str
+    connector_id: str
+    status: str
+    def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., connector_id: _Optional[str] = ..., status: _Optional[str] = ...) -> None: ...
+
+class Event(_message.Message):
+    __slots__ = ("sequence", "time", "kind", "actor", "subject", "run", "step", "finding", "progress", "pipeline", "environment", "artifact", "connection", "message")
+    class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        KIND_UNSPECIFIED: _ClassVar[Event.Kind]
+        KIND_ENVIRONMENT_CREATED: _ClassVar[Event.Kind]
+        KIND_ENVIRONMENT_UPDATED: _ClassVar[Event.Kind]
+        KIND_ENVIRONMENT_DELETED: _ClassVar[Event.Kind]
+        KIND_PIPELINE_CREATED: _ClassVar[Event.Kind]
+        KIND_PIPELINE_UPDATED: _ClassVar[Event.Kind]
+        KIND_PIPELINE_DELETED: _ClassVar[Event.Kind]
+        KIND_CONNECTION_CREATED: _ClassVar[Event.Kind]
+        KIND_CONNECTION_DELETED: _ClassVar[Event.Kind]
+        KIND_ARTIFACT_STORED: _ClassVar[Event.Kind]
+        KIND_ARTIFACT_DOWNLOADED: _ClassVar[Event.Kind]
+        KIND_DEPLOYMENT_VALIDATED: _ClassVar[Event.Kind]
+        KIND_DEPLOYMENT_REQUESTED: _ClassVar[Event.Kind]
+        KIND_RUN_STATE_CHANGED: _ClassVar[Event.Kind]
+        KIND_STEP_CHANGED: _ClassVar[Event.Kind]
+        KIND_FINDING: _ClassVar[Event.Kind]
+        KIND_PROGRESS: _ClassVar[Event.Kind]
+        KIND_RUN_RESOLVED: _ClassVar[Event.Kind]
+        KIND_HOST_STARTED: _ClassVar[Event.Kind]
+    KIND_UNSPECIFIED: Event.Kind
+    KIND_ENVIRONMENT_CREATED: Event.Kind
+    KIND_ENVIRONMENT_UPDATED: Event.Kind
+    KIND_ENVIRONMENT_DELETED: Event.Kind
+    KIND_PIPELINE_CREATED: Event.Kind
+    KIND_PIPELINE_UPDATED: Event.Kind
+    KIND_PIPELINE_DELETED: Event.Kind
+    KIND_CONNECTION_CREATED: Event.Kind
+    KIND_CONNECTION_DELETED: Event.Kind
+    KIND_ARTIFACT_STORED: Event.Kind
+    KIND_ARTIFACT_DOWNLOADED: Event.Kind
+    KIND_DEPLOYMENT_VALIDATED: Event.Kind
+    KIND_DEPLOYMENT_REQUESTED: Event.Kind
+    KIND_RUN_STATE_CHANGED: Event.Kind
+    KIND_STEP_CHANGED: Event.Kind
+    KIND_FINDING: Event.Kind
+    KIND_PROGRESS: Event.Kind
+    KIND_RUN_RESOLVED: Event.Kind
+    KIND_HOST_STARTED: Event.Kind
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    ACTOR_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    FINDING_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    PIPELINE_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    ARTIFACT_FIELD_NUMBER: _ClassVar[int]
+    CONNECTION_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    time: _timestamp_pb2.Timestamp
+    kind: Event.Kind
+    actor: str
+    subject: str
+    run: RunChange
+    step: Step
+    finding: Finding
+    progress: Progress
+    pipeline: Pipeline
+    environment: Environment
+    artifact: Artifact
+    connection: Connection
+    message: str
+    def __init__(self, sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., kind: _Optional[_Union[Event.Kind, str]] = ..., actor: _Optional[str] = ..., subject: _Optional[str] = ..., run: _Optional[_Union[RunChange, _Mapping]] = ..., step: _Optional[_Union[Step, _Mapping]] = ..., finding: _Optional[_Union[Finding, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., pipeline: _Optional[_Union[Pipeline, _Mapping]] = ..., environment: _Optional[_Union[Environment, _Mapping]] = ..., artifact: _Optional[_Union[Artifact, _Mapping]] = ..., connection: _Optional[_Union[Connection, _Mapping]] = ..., message: _Optional[str] = ...) -> None: ...
+
+class RunChange(_message.Message):
+    __slots__ = ("to", "error", "artifact", "version", "attempt")
+    FROM_FIELD_NUMBER: _ClassVar[int]
+    TO_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    ARTIFACT_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    to: Run.State
+    error: RunError
+    artifact: str
+    version: str
+    attempt: int
+    def __init__(self, to: _Optional[_Union[Run.State, str]] = ..., error: _Optional[_Union[RunError, _Mapping]] = ..., artifact: _Optional[str] = ..., version: _Optional[str] = ..., attempt: _Optional[int] = ..., **kwargs) -> None: ...
+
+class Progress(_message.Message):
+    __slots__ = ("step", "percent", "detail")
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    PERCENT_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    step: Step.Kind
+    percent: int
+    detail: str
+    def __init__(self, step: _Optional[_Union[Step.Kind, str]] = ..., percent: _Optional[int] = ..., detail: _Optional[str] = ...) -> None: ...
