@@ -52,8 +52,8 @@ class PipelineHostError(Exception):
 
     @property
     def reason_name(self) -> str:
-        """The reason without its prefix, e.g. ``STAGE_OUT_OF_ORDER``."""
-        return reason_name(self.reason)
+        """The reason without its prefix, e.g. ``STAGE_OUT_OF_ORDER``; also one that only the host knows."""
+        return self.metadata.get("reason") or reason_name(self.reason)
 
 
 def reason_name(reason: ErrorReason) -> str:

@@ -87,7 +87,11 @@ def parse(kind: str, name: str, field: str = "name") -> tuple[str, ...]:
     """
     found = _PATTERNS[kind].fullmatch(name)
     if found is None:
-        what = f"{name!r} is not a name of the form {_SHAPES[kind]}" if name else f"is required ({_SHAPES[kind]})"
+        what = (
+            f"{name!r} is not a name of the form {_SHAPES[kind]}"
+            if name
+            else f"is required ({_SHAPES[kind]})"
+        )
         raise InvalidArgument(
             ErrorReason.ERROR_REASON_INVALID_FIELD,
             f"{field}: {what}",
