@@ -7,7 +7,6 @@ import unicodedata
 
 SOLUTION_LOCK = "0x80071151"
 """SolutionConcurrencyFailure: another solution operation holds the environment."""
-OBJECT_DOES_NOT_EXIST = "0x80040217"
 
 _ESCAPES = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])|\x9b[0-?]*[ -/]*[@-~]"
@@ -112,7 +111,7 @@ class AccessDenied(DataverseError):
 class Refused(DataverseError):
     """The environment understood and said no, or an operation of its own ended in failure.
 
-    ``code`` says why; ``reference/dataverse.md`` has the table of codes.
+    ``code`` says why, e.g. 0x8004801D for missing dependencies.
     """
 
 

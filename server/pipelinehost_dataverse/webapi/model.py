@@ -379,14 +379,16 @@ class HistoryRow:
     version: str
     """As written; not every row has a well-formed one."""
     operation: int
-    """0 is import; others as Dataverse numbers them."""
-    suboperation: int | None
-    """2 is upgrade."""
+    """0 is import; others as Dataverse numbers them; -1 where not told."""
+    suboperation: int
+    """2 is upgrade; -1 where not told."""
     completed: bool
     succeeded: bool | None
     """None while it runs, or where not told."""
     code: str
     message: str
+    user_id: str
+    """Who did it; empty where not told (real environments do not)."""
     started_on: datetime | None
     ended_on: datetime | None
 
