@@ -504,17 +504,28 @@ class Inventory:
         for name in self._archive.members:
             if name.startswith("Controls/") and name.count("/") > 1:
                 in_folder.setdefault("/" + name[: name.index("/", 9)].lower(), []).append(name)
-        named = self.root.xpath("//*[starts-with(text(), '/')]")
-        for element in named if isinstance(named, list) else ():
-            if not isinstance(element, etree._Element) or not element.text:
-                continue
-            path = element.text.strip().replace("\\", "/").lower()
+        for element in self._path_like():
+            path = (element.text or "").strip().replace("\\", "/").lower()
             names = [folded[path]] if path in folded else in_folder.get(path, ())
             for name in names:
                 found = self.owner_of(element)
                 if found is not None and name not in self._claimed:
                     self._claimed.add(name)
                     found.files.append(name)
+
+    def _path_like(self) -> Iterator[etree._Element]:
+        """The elements whose text starts with a slash.
+
+        Most of the XML is tables and relationships, which name no files but those of calculated columns.
+        """
+        for section in self.root:
+            if section.tag == "Entities":
+                yield from section.iter("FormulaDefinitionFileName", "FileName")
+            elif section.tag != "EntityRelationships":
+                named = section.xpath(".//*[starts-with(text(), '/')]")
+                yield from (
+                    (e for e in named if isinstance(e, etree._Element)) if isinstance(named, list) else ()
+                )
 
     # Folders and loose files
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Final
 
 from lxml import etree
 
@@ -12,21 +12,18 @@ from pipelinehost_dataverse.solution.components import Found, Inventory
 from pipelinehost_dataverse.solution.kinds import kind_of, normalised, normalised_in, reference
 from pipelinehost_dataverse.solution.model import Dependency, Flow, RequiredComponent
 
-_NAMED_ROWS: Final = (
-    # XPath in customizations.xml -> kind of the component whose name its result is.
-    ("//attribute/OptionSetName", "optionset"),
-    ("//SubArea/@Entity", "entity"),
-    ("//systemform//Library/@name", "webresource"),
-    ("//formLibraries/Library/@name", "webresource"),
-    ("//SdkMessageProcessingStep/PluginTypeId", "plugintype"),
-    ("//Workflow/PrimaryEntity", "entity"),
-    ("//AppModule/AppModuleRoleMaps/Role/@id", "role"),
-    ("//EntityMap/EntitySource", "entity"),
-    ("//EntityMap/EntityTarget", "entity"),
-    ("//EntityImageConfig/parententitylogicalname", "entity"),
-    ("//AttributeImageConfig/parententitylogicalname", "entity"),
-    ("//appelement/canvasappid/name", "canvasapp"),
-)
+_NAMES_ROW: Final[Mapping[str, tuple[str, str]]] = {
+    # Element of customizations.xml -> the attribute that names a component (or its text), and of which kind.
+    "OptionSetName": ("", "optionset"),
+    "SubArea": ("Entity", "entity"),
+    "Library": ("name", "webresource"),
+    "PluginTypeId": ("", "plugintype"),
+    "PrimaryEntity": ("", "entity"),
+    "Role": ("id", "role"),
+    "EntitySource": ("", "entity"),
+    "EntityTarget": ("", "entity"),
+    "parententitylogicalname": ("", "entity"),
+}
 
 _KIND_OF_LOOKUP: Final[Mapping[str, str]] = {
     # What a lookup of a folder component points to, where its name without "id" is not the kind.
@@ -59,6 +56,10 @@ class _Edges:
             self._ends[identity] = end
         return end
 
+    def known(self, required: RequiredComponent) -> RequiredComponent:
+        """The end with the names of the package's own component, where it is one."""
+        return self._ends.setdefault((required.kind, required.key), required)
+
     def add(self, dependent: Found | None, kind: str, written: str) -> None:
         key = normalised_in(kind, written)
         if dependent is None or not key or (kind == "entity" and key == "none"):
@@ -86,7 +87,6 @@ def dependencies(
     dependency names.
     """
     edges = _Edges()
-    declared = tuple(declared)
     for found in inventory.found:
         edges.end(found)  # so that edges to it show its own name
     columns = {found.key: found for found in inventory.found if found.kind == "attribute"}
@@ -99,17 +99,23 @@ def dependencies(
             _relationship(edges, found, found.element, columns)
         elif found.kind == "appmodule":
             for part in found.element.iterfind("AppModuleComponents/AppModuleComponent"):
-                edges.link(found, _known(edges, reference({str(k): str(v) for k, v in part.items()})))
+                edges.link(found, edges.known(reference({str(k): str(v) for k, v in part.items()})))
         elif found.kind == "canvasapp":
             _canvas_app(edges, found, found.element)
+        elif found.kind == "appelement":
+            for app in found.element.iterfind("canvasappid/name"):
+                edges.add(found, "canvasapp", app.text or "")
         elif found.folder:
             _folder_component(edges, found, found.element)
         elif found.kind not in _IN_CUSTOMIZATIONS and "." in next(iter(map(str, found.element.keys())), ""):
             for name, value in found.element.items():
                 _lookup(edges, found, str(name).partition(".")[0], str(value))
-    for path, kind in _NAMED_ROWS:
-        _rows(edges, inventory, path, kind)
-    _custom_connectors(edges, inventory, declared)
+    for row in inventory.root.iter(*_NAMES_ROW):
+        attribute, kind = _NAMES_ROW[str(row.tag)]
+        named = row.get(attribute) if attribute else row.text
+        if named:
+            edges.add(inventory.owner_of(row), kind, named)
+    _custom_connectors(edges, inventory)
     for found, flow in flows:
         for name in flow.connection_references:
             edges.add(found, "connectionreference", name)
@@ -121,21 +127,6 @@ def dependencies(
 
 
 _IN_CUSTOMIZATIONS: Final = frozenset({"appsetting", "entity", "attribute", "savedquery", "systemform"})
-
-
-def _known(edges: _Edges, required: RequiredComponent) -> RequiredComponent:
-    """The end with the names of the package's own component, where it is one."""
-    return edges._ends.setdefault((required.kind, required.key), required)
-
-
-def _rows(edges: _Edges, inventory: Inventory, path: str, kind: str) -> None:
-    results = inventory.root.xpath(path)
-    for result in results if isinstance(results, list) else ():
-        if isinstance(result, etree._Element):
-            edges.add(inventory.owner_of(result), kind, result.text or "")
-        elif isinstance(result, str):
-            holder: Any = result
-            edges.add(inventory.owner_of(holder.getparent()), kind, result)
 
 
 def _relationship(edges: _Edges, found: Found, element: etree._Element, columns: Mapping[str, Found]) -> None:
@@ -192,7 +183,7 @@ def _lookup(edges: _Edges, found: Found, tag: str, value: str) -> None:
         edges.add(found, kind, value)
 
 
-def _custom_connectors(edges: _Edges, inventory: Inventory, declared: Iterable[Dependency]) -> None:
+def _custom_connectors(edges: _Edges, inventory: Inventory) -> None:
     """A connection reference names a custom connector by id; the connector's key is its name."""
     names = {
         normalised(found.facts["connectorid"]): found.schema_name

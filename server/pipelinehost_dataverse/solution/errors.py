@@ -18,7 +18,8 @@ RULES: Mapping[str, str] = MappingProxyType(
         "package.web_page": "Open the address in a browser, sign in, and download the file itself.",
         "package.git_lfs_pointer": "Run 'git lfs pull' in the repository, then use the real file.",
         "package.configuration_data": (
-            "Import it with the Configuration Migration tool (pac data import); deploy the solution's own .zip."
+            "Import it with the Configuration Migration tool (pac data import); "
+            "what is deployed is the solution's own .zip."
         ),
         "package.canvas_app": (
             "Add the app or flow to a solution in its environment and export that solution; "
