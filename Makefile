@@ -92,7 +92,7 @@ constraints: ## the newest exact versions that pyproject.toml allows
 .PHONY: dist
 dist: $(VENV) ## sdist, and the wheel built from it
 	@rm -rf $(DIST)
-	$(BIN)/python -m hatchling build -t sdist $(DIST)
+	$(BIN)/python -m hatchling build -t sdist -d $(DIST)
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir $(DIST) $(DIST)/*.tar.gz
 
 .PHONY: clean

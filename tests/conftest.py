@@ -12,5 +12,7 @@ REAL_SOLUTIONS = Path(__file__).resolve().parents[2] / "shared" / "solutions"
 def real_solutions() -> Path:
     """The folder with ``valid/``, ``broken/`` and ``CATALOGUE.tsv``; skips where it is missing."""
     if not REAL_SOLUTIONS.is_dir():
-        pytest.skip("the folder shared/solutions beside the repository is missing: no real packages to test on")
+        pytest.skip(
+            "the folder shared/solutions beside the repository is missing: no real packages to test on"
+        )
     return REAL_SOLUTIONS
