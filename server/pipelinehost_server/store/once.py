@@ -1,0 +1,56 @@
+"""A request that comes twice is done once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from google.protobuf.message import Message
+
+from pipelinehost.errors import AlreadyExists
+from pipelinehost.v1.errors_pb2 import ErrorReason
+from pipelinehost_server.store.reads import Reads
+from pipelinehost_server.store.transaction import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """A caller's ``request_id`` with what it stands for.
+
+    A job that changes something begins with :meth:`recall` and ends with :meth:`remember`, so that the answer
+    and the change are one transaction.
+    """
+
+    principal: str
+    """Who asks: an id means nothing to anybody else."""
+    request_id: str
+    """As the caller chose it."""
+    method: str
+    """Full name of the method."""
+    body_sha256: bytes
+    """Digest of the request without its ``request_id``."""
+
+    def recall(self, store: Reads) -> bytes | None:
+        """The answer to this very request, if it was done before.
+
+        Raises:
+            AlreadyExists: the id was used for another request.
+        """
+        seen = store.recall(self.principal, self.request_id)
+        if seen is None:
+            return None
+        method, body_sha256, response = seen
+        if (method, body_sha256) != (self.method, self.body_sha256):
+            raise AlreadyExists(
+                ErrorReason.ERROR_REASON_REQUEST_ID_REUSED,
+                f"request_id {self.request_id!r} was used before, for another request "
+                f"({method.rpartition('/')[2]})",
+                remedy="Choose a new request_id for a new request.",
+                metadata={"request_id": self.request_id},
+            )
+        return response
+
+    def remember(self, transaction: Transaction, response: Message) -> None:
+        """Keeps the answer for when the request comes again."""
+        transaction.remember(
+            self.principal, self.request_id, self.method, self.body_sha256, response.SerializeToString()
+        )

@@ -1,0 +1,424 @@
+"""What can be asked of the store. Every query is built with Peewee once and kept as text."""
+
+from __future__ import annotations
+
+import functools
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Literal, NamedTuple
+
+from peewee import SQL, Field, Model, SqliteDatabase, Tuple, fn
+
+from pipelinehost.v1 import pipeline_host_pb2, resources_pb2
+from pipelinehost_server.store import tables
+from pipelinehost_server.store.tables import ANY, body, text
+
+Kind = Literal["pipeline", "environment", "run", "artifact", "event", "finding", "component_result"]
+"""What can be listed page by page."""
+
+Operator = Literal["=", "!=", "<", "<=", ">", ">=", "in"]
+"""How a column can be compared; ``in`` takes a sequence."""
+
+Key = tuple[str | int, ...]
+"""Where a page ended: the ordering column's value, then the row's own key where that is another column."""
+
+
+class _Listing(NamedTuple):
+    table: type[Model]
+    key: str
+    columns: frozenset[str]
+
+
+_LISTINGS: Final[dict[str, _Listing]] = {
+    "environment": _Listing(
+        tables.Environment, "name", frozenset({"name", "kind", "region", "display_name"})
+    ),
+    "pipeline": _Listing(tables.Pipeline, "name", frozenset({"name", "display_name", "environment"})),
+    "run": _Listing(
+        tables.Run,
+        "name",
+        frozenset(
+            {
+                "name",
+                "state",
+                "pipeline",
+                "stage",
+                "solution",
+                "version",
+                "artifact",
+                "source_environment",
+                "target_environment",
+                "requester",
+                "create_time",
+                "end_time",
+            }
+        ),
+    ),
+    "artifact": _Listing(
+        tables.Artifact, "name", frozenset({"name", "solution", "version", "managed", "create_time"})
+    ),
+    "event": _Listing(tables.Event, "sequence", frozenset({"sequence", "subject", "kind", "actor", "time"})),
+    "finding": _Listing(tables.Finding, "position", frozenset({"run", "position", "step"})),
+    "component_result": _Listing(tables.ComponentResult, "position", frozenset({"run", "position"})),
+}
+
+_UNFINISHED = tables.Run.state < SQL(str(tables.FINISHED))  # written as in the partial indexes
+_SUCCEEDED = tables.Run.state == SQL(str(resources_pb2.Run.STATE_SUCCEEDED))
+_WAITS = tables.Run.waiting.is_null(False)
+
+_ENVIRONMENT = text(tables.Environment.select(tables.Environment.frame).where(tables.Environment.name == ANY))
+_PIPELINE = text(tables.Pipeline.select(tables.Pipeline.frame).where(tables.Pipeline.name == ANY))
+_ARTIFACT = text(tables.Artifact.select(tables.Artifact.frame).where(tables.Artifact.name == ANY))
+_RUN = text(tables.Run.select(tables.Run.frame).where(tables.Run.name == ANY))
+_EPOCH = text(tables.Run.select(tables.Run.epoch).where(tables.Run.name == ANY))
+_PIPELINES_USING = text(
+    tables.PipelineEnvironment.select(tables.PipelineEnvironment.pipeline)
+    .where(tables.PipelineEnvironment.environment == ANY)
+    .order_by(tables.PipelineEnvironment.pipeline)
+)
+_UNFINISHED_RUNS = tables.Run.select(tables.Run.name).order_by(tables.Run.create_time, tables.Run.name)
+_UNFINISHED_ALL = text(_UNFINISHED_RUNS.where(_UNFINISHED))
+_UNFINISHED_OF_PIPELINE = text(_UNFINISHED_RUNS.where(_UNFINISHED, tables.Run.pipeline == ANY))
+_UNFINISHED_AT_ENVIRONMENT = text(
+    _UNFINISHED_RUNS.where(
+        _UNFINISHED, (tables.Run.source_environment == ANY) | (tables.Run.target_environment == ANY)
+    )
+)
+_HAS_SUCCEEDED = text(
+    tables.Run.select(SQL("1"))
+    .where(_SUCCEEDED, tables.Run.stage == ANY, tables.Run.artifact == ANY)
+    .limit(SQL("1"))
+)
+_NEWEST_SUCCESS = (
+    tables.Run.select(tables.Run.frame)
+    .where(_SUCCEEDED, tables.Run.stage == ANY, tables.Run.solution == ANY)
+    .order_by(tables.Run.end_time.desc(), tables.Run.name.desc())
+    .limit(SQL("1"))
+)
+_NEWEST_SUCCESS_ANY = text(_NEWEST_SUCCESS)
+_NEWEST_SUCCESS_OF_VERSION = text(_NEWEST_SUCCESS.where(tables.Run.version == ANY))
+_HELD_BY = text(tables.Run.select(tables.Run.name).where(tables.Run.held_environment == ANY))
+_WAITING_FOR = text(
+    tables.Run.select(tables.Run.name)
+    .where(_WAITS, tables.Run.target_environment == ANY)
+    .order_by(tables.Run.waiting)
+)
+_DUE = text(
+    _UNFINISHED_RUNS.where(
+        _UNFINISHED,
+        tables.Run.state != SQL(str(resources_pb2.Run.STATE_WAITING_FOR_TARGET)),
+        tables.Run.state != SQL(str(resources_pb2.Run.STATE_UNKNOWN)),
+    )
+)
+_Holder = tables.Run.alias("holder")
+_Earlier = tables.Run.alias("earlier")
+_FIRST_IN_QUEUE = text(
+    tables.Run.select(tables.Run.name)
+    .where(
+        _WAITS,
+        ~fn.EXISTS(
+            _Earlier.select(SQL("1")).where(
+                _Earlier.waiting.is_null(False),
+                _Earlier.target_environment == tables.Run.target_environment,
+                _Earlier.waiting < tables.Run.waiting,
+            )
+        ),
+        ~fn.EXISTS(_Holder.select(SQL("1")).where(_Holder.held_environment == tables.Run.target_environment)),
+    )
+    .order_by(tables.Run.create_time, tables.Run.name)
+)
+_OUTPUT = text(
+    tables.Output.select(tables.Output.output).where(tables.Output.run == ANY, tables.Output.step == ANY)
+)
+_RUN_REQUEST = text(
+    tables.RunSnapshot.select(tables.RunSnapshot.request).where(tables.RunSnapshot.run == ANY)
+)
+_RUN_PIPELINE = text(
+    tables.RunSnapshot.select(tables.RunSnapshot.pipeline).where(tables.RunSnapshot.run == ANY)
+)
+_RUN_SETTINGS = text(
+    tables.RunSetting.select(tables.RunSetting.frame)
+    .where(tables.RunSetting.run == ANY)
+    .order_by(tables.RunSetting.position)
+)
+_FINDINGS = text(
+    tables.Finding.select(tables.Finding.frame)
+    .where(tables.Finding.run == ANY, tables.Finding.position > ANY)
+    .order_by(tables.Finding.position)
+    .limit(ANY)
+)
+_COMPONENT_RESULTS = text(
+    tables.ComponentResult.select(tables.ComponentResult.frame)
+    .where(tables.ComponentResult.run == ANY, tables.ComponentResult.position > ANY)
+    .order_by(tables.ComponentResult.position)
+    .limit(ANY)
+)
+_SECRET = text(tables.Secret.select(tables.Secret.ciphertext).where(tables.Secret.name == ANY))
+_TOKEN = text(tables.Token.select(tables.Token.principal).where(tables.Token.sha256 == ANY))
+_EVENTS_OF_RUN = text(
+    tables.Event.select(tables.Event.frame)
+    .where(tables.Event.subject == ANY, tables.Event.sequence > ANY)
+    .order_by(tables.Event.sequence)
+    .limit(ANY)
+)
+_LAST_SEQUENCE = text(tables.Event.select(fn.COALESCE(fn.MAX(tables.Event.sequence), SQL("0"))))
+_IDENTITY = text(tables.Meta.select(tables.Meta.value).where(tables.Meta.key == SQL("'identity'")))
+_RECALL = text(
+    tables.Request.select(tables.Request.method, tables.Request.body_sha256, tables.Request.response).where(
+        tables.Request.principal == ANY, tables.Request.request_id == ANY
+    )
+)
+
+
+@functools.lru_cache(maxsize=512)
+def _page(
+    kind: str, where: tuple[tuple[str, str, int], ...], column: str, descending: bool, after: bool
+) -> str:
+    """The text of one shape of page; the filter's values, the key to go on after and the limit are open."""
+    listing = _LISTINGS[kind]
+    if column not in listing.columns or column == "environment":
+        raise ValueError(f"a page of {kind} cannot be ordered by {column!r}")
+    key = _field(listing, listing.key)
+    ordering = [_field(listing, column)] if column == listing.key else [_field(listing, column), key]
+    query = listing.table.select(_field(listing, "frame"), *ordering)
+    for name, operator, count in where:
+        query = query.where(_condition(kind, listing, name, operator, count))
+    if after:
+        here, there = (
+            (ordering[0], ANY) if len(ordering) == 1 else (Tuple(*ordering), Tuple(*(ANY for _ in ordering)))
+        )
+        query = query.where(here < there if descending else here > there)
+    return text(query.order_by(*(o.desc() if descending else o.asc() for o in ordering)).limit(ANY))
+
+
+def _field(listing: _Listing, name: str) -> Field[Any]:
+    field: Field[Any] = listing.table._meta.fields[name]
+    return field
+
+
+def _condition(kind: str, listing: _Listing, name: str, operator: str, count: int) -> Any:
+    if name not in listing.columns:
+        raise ValueError(f"a page of {kind} cannot be filtered by {name!r}")
+    values = [ANY] * count
+    if (kind, name) == ("pipeline", "environment"):
+        users = tables.PipelineEnvironment.select(tables.PipelineEnvironment.pipeline).where(
+            tables.PipelineEnvironment.environment.in_(values)
+        )
+        if operator in ("=", "in"):
+            return tables.Pipeline.name.in_(users)
+        if operator == "!=":
+            return tables.Pipeline.name.not_in(users)
+        raise ValueError(f"the environments of a pipeline cannot be compared with {operator!r}")
+    field = _field(listing, name)
+    match operator:
+        case "=":
+            return field == ANY
+        case "!=":
+            return field != ANY
+        case "<":
+            return field < ANY
+        case "<=":
+            return field <= ANY
+        case ">":
+            return field > ANY
+        case ">=":
+            return field >= ANY
+        case "in":
+            return field.in_(values)
+    raise ValueError(f"{operator!r} is no operator of a page")
+
+
+class Reads:
+    """What the store holds, as of the last commit (within a transaction: as of its own last write).
+
+    On the loop a read takes some microseconds and does not wait for writers. Names that nothing has give
+    ``None`` or nothing.
+    """
+
+    def __init__(self, database: SqliteDatabase) -> None:
+        self._execute: Callable[[str, Sequence[object]], sqlite3.Cursor] = database.execute_sql
+
+    def _one(self, sql: str, *values: object) -> Any:
+        """The first column of the first row, or ``None``."""
+        row = self._execute(sql, values).fetchone()
+        return None if row is None else row[0]
+
+    def _names(self, sql: str, *values: object) -> list[str]:
+        return [row[0] for row in self._execute(sql, values).fetchall()]
+
+    def environment(self, name: str) -> resources_pb2.Environment | None:
+        """An environment."""
+        frame = self._one(_ENVIRONMENT, name)
+        return None if frame is None else resources_pb2.Environment.FromString(body(frame))
+
+    def pipeline(self, name: str) -> resources_pb2.Pipeline | None:
+        """A pipeline with its stages."""
+        frame = self._one(_PIPELINE, name)
+        return None if frame is None else resources_pb2.Pipeline.FromString(body(frame))
+
+    def artifact(self, name: str) -> resources_pb2.Artifact | None:
+        """An artifact."""
+        frame = self._one(_ARTIFACT, name)
+        return None if frame is None else resources_pb2.Artifact.FromString(body(frame))
+
+    def run(self, name: str) -> resources_pb2.Run | None:
+        """A run."""
+        frame = self._one(_RUN, name)
+        return None if frame is None else resources_pb2.Run.FromString(body(frame))
+
+    def pipelines_using(self, environment: str) -> list[str]:
+        """Names of the pipelines that have the environment as development environment or in a stage."""
+        return self._names(_PIPELINES_USING, environment)
+
+    def unfinished_runs(self, *, pipeline: str | None = None, environment: str | None = None) -> list[str]:
+        """Names of unfinished runs, oldest first: of a pipeline, or with this source or target, or all.
+
+        Raises:
+            ValueError: both are given.
+        """
+        if pipeline is not None and environment is not None:
+            raise ValueError("unfinished runs are asked for by pipeline or by environment, not by both")
+        if pipeline is not None:
+            return self._names(_UNFINISHED_OF_PIPELINE, pipeline)
+        if environment is not None:
+            return self._names(_UNFINISHED_AT_ENVIRONMENT, environment, environment)
+        return self._names(_UNFINISHED_ALL)
+
+    def succeeded(self, stage: str, artifact: str) -> bool:
+        """Whether a run of that very artifact to that stage has succeeded."""
+        return self._one(_HAS_SUCCEEDED, stage, artifact) is not None
+
+    def newest_success(self, stage: str, solution: str, version: str = "") -> resources_pb2.Run | None:
+        """The run of a solution to a stage that succeeded last; only of that version, where one is given."""
+        if version:
+            frame = self._one(_NEWEST_SUCCESS_OF_VERSION, stage, solution, version)
+        else:
+            frame = self._one(_NEWEST_SUCCESS_ANY, stage, solution)
+        return None if frame is None else resources_pb2.Run.FromString(body(frame))
+
+    def held_by(self, environment: str) -> str | None:
+        """Name of the run that has the environment now."""
+        name: str | None = self._one(_HELD_BY, environment)
+        return name
+
+    def waiting_for(self, environment: str) -> list[str]:
+        """Names of the runs that wait for the environment, in their order."""
+        return self._names(_WAITING_FOR, environment)
+
+    def due_runs(self) -> list[str]:
+        """Names of the runs that can be advanced now.
+
+        Unfinished runs that neither wait for their target nor are unknown, oldest first; then, for each
+        environment that nobody has, the first that waits for it.
+        """
+        return self._names(_DUE) + self._names(_FIRST_IN_QUEUE)
+
+    def epoch(self, run: str) -> int:
+        """How often the run has been claimed; 0 also for a run that does not exist."""
+        return self._one(_EPOCH, run) or 0
+
+    def output(self, run: str, step: str) -> bytes | None:
+        """What a done step has left."""
+        output: bytes | None = self._one(_OUTPUT, run, step)
+        return output
+
+    def findings(self, run: str, limit: int = 1000, after: int = 0) -> list[resources_pb2.Finding]:
+        """Findings of a run in order, of those with a position (from 1) after ``after``."""
+        rows = self._execute(_FINDINGS, (run, after, limit)).fetchall()
+        return [resources_pb2.Finding.FromString(body(row[0])) for row in rows]
+
+    def component_results(
+        self, run: str, limit: int = 1000, after: int = 0
+    ) -> list[resources_pb2.ComponentResult]:
+        """Results of a run's import in order, of those with a position (from 1) after ``after``."""
+        rows = self._execute(_COMPONENT_RESULTS, (run, after, limit)).fetchall()
+        return [resources_pb2.ComponentResult.FromString(body(row[0])) for row in rows]
+
+    def run_settings(self, run: str) -> list[resources_pb2.Setting]:
+        """The merged settings of a run, without values."""
+        rows = self._execute(_RUN_SETTINGS, (run,)).fetchall()
+        return [resources_pb2.Setting.FromString(body(row[0])) for row in rows]
+
+    def run_request(self, run: str) -> pipeline_host_pb2.DeployRequest | None:
+        """What a deployment was asked with, without its settings; ``None`` for a restore."""
+        stored = self._one(_RUN_REQUEST, run)
+        return None if stored is None else pipeline_host_pb2.DeployRequest.FromString(stored)
+
+    def run_pipeline(self, run: str) -> resources_pb2.Pipeline | None:
+        """The pipeline as it was when the run was asked for; ``None`` for a restore."""
+        stored = self._one(_RUN_PIPELINE, run)
+        return None if stored is None else resources_pb2.Pipeline.FromString(stored)
+
+    def secret(self, name: str) -> bytes | None:
+        """A ciphertext."""
+        ciphertext: bytes | None = self._one(_SECRET, name)
+        return ciphertext
+
+    def token(self, sha256: bytes) -> str | None:
+        """Whose token has this digest."""
+        principal: str | None = self._one(_TOKEN, sha256)
+        return principal
+
+    def events_of_run(self, run: str, after_sequence: int, limit: int) -> list[resources_pb2.Event]:
+        """At most ``limit`` events about a run after a sequence, in order."""
+        rows = self._execute(_EVENTS_OF_RUN, (run, after_sequence, limit)).fetchall()
+        return [resources_pb2.Event.FromString(body(row[0])) for row in rows]
+
+    def last_sequence(self) -> int:
+        """Sequence of the newest event; 0 where there is none."""
+        sequence: int = self._one(_LAST_SEQUENCE)
+        return sequence
+
+    def identity(self) -> str:
+        """A name that no other store has, so that a resume token of another store can be told."""
+        identity: str = self._one(_IDENTITY)
+        return identity
+
+    def recall(self, principal: str, request_id: str) -> tuple[str, bytes, bytes] | None:
+        """Method, SHA-256 of the body and response of an earlier request."""
+        row: tuple[str, bytes, bytes] | None = self._execute(_RECALL, (principal, request_id)).fetchone()
+        return row
+
+    def page(
+        self,
+        kind: Kind,
+        *,
+        where: Sequence[tuple[str, Operator, Any]] = (),
+        order: tuple[str, bool] | None = None,
+        after: Key | None = None,
+        limit: int,
+    ) -> tuple[bytes, Key | None]:
+        """A page of a list; rows that are added or removed meanwhile neither repeat nor hide others.
+
+        Args:
+            kind: what to list.
+            where: conditions that all hold: column, operator, value. Times are nanoseconds since 1970, enums
+                and booleans numbers.
+            order: column and whether descending; the row's own key, ascending, where it is left out.
+            after: the key that came with the page before.
+            limit: rows at most.
+
+        Returns:
+            The rows as a list's field 1, so that ``ListRunsResponse.FromString`` of them is a page; and the
+            key to go on after, ``None`` on the last page.
+
+        Raises:
+            ValueError: such a page cannot be asked for.
+        """
+        column, descending = order or (_LISTINGS[kind].key, False)
+        shape = tuple((name, op, len(value) if op == "in" else 1) for name, op, value in where)
+        sql = _page(kind, shape, column, descending, after is not None)
+        values: list[object] = []
+        for _, operator, value in where:
+            if operator == "in":
+                values.extend(value)
+            else:
+                values.append(value)
+        if after is not None:
+            values.extend(after)
+        values.append(limit + 1)
+        rows = self._execute(sql, values).fetchall()
+        more = len(rows) > limit
+        if more:
+            rows.pop()
+        return b"".join([row[0] for row in rows]), rows[-1][1:] if more and rows else None

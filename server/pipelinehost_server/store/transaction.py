@@ -1,0 +1,427 @@
+"""What can be changed in the store. Only the writer's thread makes these; a job gets one for its duration."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import secrets
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from peewee import SQL, IntegrityError, SqliteDatabase, fn
+
+from pipelinehost.errors import NotFound
+from pipelinehost.v1 import pipeline_host_pb2, resources_pb2
+from pipelinehost.v1.errors_pb2 import ErrorReason
+from pipelinehost_server.store import tables
+from pipelinehost_server.store.reads import Reads
+from pipelinehost_server.store.tables import ANY, FINISHED, body, frame, insert, text
+
+REQUEST_KEPT_SECONDS: Final = 8 * 24 * 3600
+"""How long the answer to a request with a ``request_id`` is remembered: seven days and one to spare."""
+
+_PRUNE_SECONDS = 60.0
+
+_PUT_ENVIRONMENT = insert(tables.Environment, replace=True)
+_DELETE_ENVIRONMENT = text(tables.Environment.delete().where(tables.Environment.name == ANY))
+_PUT_PIPELINE = insert(tables.Pipeline, replace=True)
+_DELETE_PIPELINE = text(tables.Pipeline.delete().where(tables.Pipeline.name == ANY))
+_PUT_USE = insert(tables.PipelineEnvironment)
+_DELETE_USES = text(tables.PipelineEnvironment.delete().where(tables.PipelineEnvironment.pipeline == ANY))
+_PUT_ARTIFACT = insert(tables.Artifact, replace=True)
+_INSERT_EVENT = insert(tables.Event)
+_INSERT_RUN = insert(tables.Run)
+_INSERT_SNAPSHOT = insert(tables.RunSnapshot)
+_SAVE_RUN = text(
+    tables.Run.update(
+        {
+            tables.Run.state: ANY,
+            tables.Run.solution: ANY,
+            tables.Run.version: ANY,
+            tables.Run.artifact: ANY,
+            tables.Run.end_time: ANY,
+            tables.Run.frame: ANY,
+        }
+    ).where(tables.Run.name == ANY, tables.Run.epoch == ANY)
+)
+_HOLD = text(tables.Run.update({tables.Run.held_environment: ANY}).where(tables.Run.name == ANY))
+_LEAVE_QUEUE = text(tables.Run.update({tables.Run.waiting: SQL("NULL")}).where(tables.Run.name == ANY))
+_Queue = tables.Run.alias("queue")
+_JOIN_QUEUE = text(
+    tables.Run.update(
+        {
+            tables.Run.waiting: _Queue.select(fn.COALESCE(fn.MAX(_Queue.waiting), SQL("0")) + SQL("1")).where(
+                _Queue.waiting.is_null(False), _Queue.target_environment == ANY
+            )
+        }
+    ).where(tables.Run.name == ANY, tables.Run.waiting.is_null())
+)
+_CLAIM_RUN = text(
+    tables.Run.update({tables.Run.epoch: tables.Run.epoch + SQL("1")}).where(tables.Run.name == ANY)
+)
+_CLAIMED = text(tables.Run.select(tables.Run.epoch, tables.Run.frame).where(tables.Run.name == ANY))
+_PUT_OUTPUT = insert(tables.Output, replace=True)
+_DELETE_OUTPUT = text(tables.Output.delete().where(tables.Output.run == ANY, tables.Output.step == ANY))
+_INSERT_FINDING = insert(tables.Finding)
+_CLEAR_FINDINGS = text(tables.Finding.delete().where(tables.Finding.run == ANY, tables.Finding.step == ANY))
+_FINDING_COUNT = text(
+    tables.Finding.select(fn.COALESCE(fn.MAX(tables.Finding.position), SQL("0"))).where(
+        tables.Finding.run == ANY
+    )
+)
+_INSERT_COMPONENT_RESULT = insert(tables.ComponentResult)
+_CLEAR_COMPONENT_RESULTS = text(tables.ComponentResult.delete().where(tables.ComponentResult.run == ANY))
+_COMPONENT_RESULT_COUNT = text(
+    tables.ComponentResult.select(fn.COALESCE(fn.MAX(tables.ComponentResult.position), SQL("0"))).where(
+        tables.ComponentResult.run == ANY
+    )
+)
+_INSERT_RUN_SETTING = insert(tables.RunSetting)
+_CLEAR_RUN_SETTINGS = text(tables.RunSetting.delete().where(tables.RunSetting.run == ANY))
+_PUT_SECRET = insert(tables.Secret, replace=True)
+_DELETE_SECRET = text(tables.Secret.delete().where(tables.Secret.name == ANY))
+_PUT_TOKEN = insert(tables.Token, replace=True)
+_REMEMBER = insert(tables.Request)
+_PRUNE_REQUESTS = text(tables.Request.delete().where(tables.Request.time < ANY))
+_HEAD = text(
+    tables.Event.select(tables.Event.sequence, tables.Event.hash)
+    .order_by(tables.Event.sequence.desc())
+    .limit(SQL("1"))
+)
+
+
+class Keep(enum.Enum):
+    """The type of :data:`KEEP`."""
+
+    KEEP = enum.auto()
+
+
+KEEP: Final = Keep.KEEP
+"""Leaves a column of a run as it is."""
+
+
+class Fenced(Exception):
+    """Somebody else has claimed the run since; whoever gets this must let go of it without another effect."""
+
+    def __init__(self, run: str, epoch: int, current: int) -> None:
+        super().__init__(f"{run} was claimed again: epoch {epoch} has been followed by {current}")
+        self.run = run
+
+
+class EnvironmentHeld(Exception):
+    """Another run has the environment.
+
+    Attributes:
+        environment: which.
+        holder: name of the run that has it.
+    """
+
+    def __init__(self, environment: str, holder: str) -> None:
+        super().__init__(f"{environment} is held by {holder}")
+        self.environment = environment
+        self.holder = holder
+
+
+class Transaction(Reads):
+    """Changes that are committed together, or not at all.
+
+    A job must not keep it, and must have no effect but through it: after a failed commit it may run again.
+    Messages are stamped in place and returned. ``appended`` holds the batch's events so far.
+    """
+
+    def __init__(self, database: SqliteDatabase) -> None:
+        super().__init__(database)
+        head = self._execute(_HEAD, ()).fetchone()
+        self._sequence: int = head[0] if head else 0
+        self._hash: bytes = head[1] if head else bytes(32)
+        self._next_prune = 0.0
+        self.appended: list[resources_pb2.Event] = []
+
+    def mark(self) -> tuple[int, bytes, int]:
+        """Where the record ends now, for :meth:`back_to`."""
+        return self._sequence, self._hash, len(self.appended)
+
+    def back_to(self, mark: tuple[int, bytes, int]) -> None:
+        """Forgets the events after a mark, when the database has rolled them back."""
+        self._sequence, self._hash, count = mark
+        del self.appended[count:]
+
+    def put_environment(self, environment: resources_pb2.Environment) -> resources_pb2.Environment:
+        """Creates or replaces an environment; stamps ``etag`` and times."""
+        _stamp(environment, self.environment(environment.name))
+        self._execute(
+            _PUT_ENVIRONMENT,
+            (
+                environment.name,
+                environment.kind,
+                environment.region,
+                environment.display_name,
+                frame(environment),
+            ),
+        )
+        return environment
+
+    def delete_environment(self, name: str) -> None:
+        """Deletes an environment, if it is there."""
+        self._execute(_DELETE_ENVIRONMENT, (name,))
+
+    def put_pipeline(self, pipeline: resources_pb2.Pipeline) -> resources_pb2.Pipeline:
+        """Creates or replaces a pipeline; stamps ``etag`` and times."""
+        _stamp(pipeline, self.pipeline(pipeline.name))
+        self._execute(_PUT_PIPELINE, (pipeline.name, pipeline.display_name, frame(pipeline)))
+        self._execute(_DELETE_USES, (pipeline.name,))
+        for environment in {*pipeline.development_environments, *(s.environment for s in pipeline.stages)}:
+            self._execute(_PUT_USE, (environment, pipeline.name))
+        return pipeline
+
+    def delete_pipeline(self, name: str) -> None:
+        """Deletes a pipeline, if it is there; its runs stay."""
+        self._execute(_DELETE_PIPELINE, (name,))
+        self._execute(_DELETE_USES, (name,))
+
+    def put_artifact(self, artifact: resources_pb2.Artifact) -> resources_pb2.Artifact:
+        """Creates or replaces an artifact; stamps ``create_time``, which a replacement keeps."""
+        before = self.artifact(artifact.name)
+        if before is None:
+            _now(artifact.create_time)
+        else:
+            artifact.create_time.CopyFrom(before.create_time)
+        self._execute(
+            _PUT_ARTIFACT,
+            (
+                artifact.name,
+                artifact.solution,
+                artifact.version,
+                artifact.managed,
+                artifact.create_time.ToNanoseconds(),
+                frame(artifact),
+            ),
+        )
+        return artifact
+
+    def append(self, event: resources_pb2.Event) -> resources_pb2.Event:
+        """Writes an event at the end of the record; stamps ``sequence`` and ``time``."""
+        event.sequence = self._sequence + 1
+        at = _now(event.time)
+        framed = frame(event)
+        chained = hashlib.sha256(self._hash + body(framed)).digest()
+        self._execute(
+            _INSERT_EVENT, (event.sequence, event.subject, event.kind, event.actor, at, chained, framed)
+        )
+        self._sequence = event.sequence
+        self._hash = chained
+        self.appended.append(event)
+        return event
+
+    def _append_about(self, run: resources_pb2.Run, events: Sequence[resources_pb2.Event]) -> None:
+        for event in events:
+            if not event.subject:
+                event.subject = run.name
+            self.append(event)
+
+    def insert_run(
+        self,
+        run: resources_pb2.Run,
+        *,
+        pipeline: resources_pb2.Pipeline | None = None,
+        request: pipeline_host_pb2.DeployRequest | None = None,
+        events: Sequence[resources_pb2.Event] = (),
+    ) -> resources_pb2.Run:
+        """Adds a run, what it was asked with and its first events; stamps ``revision`` and ``create_time``.
+
+        The settings of the request are not kept: they are secrets.
+        """
+        self._append_about(run, events)
+        run.revision = self._sequence
+        at = _now(run.create_time)
+        self._execute(
+            _INSERT_RUN,
+            (
+                run.name,
+                run.state,
+                run.pipeline,
+                run.stage,
+                run.solution,
+                run.version,
+                run.artifact,
+                run.source_environment,
+                run.target_environment,
+                run.requester,
+                at,
+                _nanoseconds(run.end_time),
+                0,
+                None,
+                None,
+                frame(run),
+            ),
+        )
+        if request is not None or pipeline is not None:
+            self._execute(
+                _INSERT_SNAPSHOT,
+                (
+                    run.name,
+                    None if request is None else _without_settings(request).SerializeToString(),
+                    None if pipeline is None else pipeline.SerializeToString(),
+                ),
+            )
+        return run
+
+    def save_run(
+        self,
+        run: resources_pb2.Run,
+        events: Sequence[resources_pb2.Event] = (),
+        *,
+        epoch: int,
+        held: str | Keep | None = KEEP,
+        waiting: bool | Keep = KEEP,
+    ) -> resources_pb2.Run:
+        """Replaces a run and appends what happened; stamps ``revision``.
+
+        A finished run has no environment and waits for none, whatever is asked.
+
+        Args:
+            run: as it is from now on.
+            events: what happened; a subject that is left out is the run.
+            epoch: of the claim under which the caller acts.
+            held: the environment that the run has from now on; ``None`` lets go.
+            waiting: puts the run at the end of the queue of its target, where it is not in it yet; or takes
+                it out.
+
+        Raises:
+            Fenced: the run was claimed again since, or does not exist.
+            EnvironmentHeld: another run has the environment.
+        """
+        if run.state >= FINISHED:
+            held, waiting = None, False
+        if events:
+            run.revision = self._sequence + len(events)
+        values = (
+            run.state,
+            run.solution,
+            run.version,
+            run.artifact,
+            _nanoseconds(run.end_time),
+            frame(run),
+            run.name,
+            epoch,
+        )
+        if self._execute(_SAVE_RUN, values).rowcount == 0:
+            raise Fenced(run.name, epoch, self.epoch(run.name))
+        if held is not KEEP:
+            try:
+                self._execute(_HOLD, (held, run.name))
+            except IntegrityError:
+                environment = str(held)
+                raise EnvironmentHeld(environment, self.held_by(environment) or "") from None
+        if waiting is False:
+            self._execute(_LEAVE_QUEUE, (run.name,))
+        elif waiting is True:
+            self._execute(_JOIN_QUEUE, (run.target_environment, run.name))
+        self._append_about(run, events)
+        return run
+
+    def claim_run(self, name: str) -> tuple[resources_pb2.Run, int]:
+        """The run and its new epoch: whoever acts under an older one is fenced off from now on.
+
+        Raises:
+            NotFound: there is no such run.
+        """
+        self._execute(_CLAIM_RUN, (name,))
+        row = self._execute(_CLAIMED, (name,)).fetchone()
+        if row is None:
+            raise NotFound(ErrorReason.ERROR_REASON_RESOURCE_NOT_FOUND, f"there is no {name}")
+        return resources_pb2.Run.FromString(body(row[1])), row[0]
+
+    def put_output(self, run: str, step: str, output: bytes) -> None:
+        """Keeps what a step has left for the next ones, in place of what it left before."""
+        self._execute(_PUT_OUTPUT, (run, step, output))
+
+    def delete_outputs(self, run: str, steps: Sequence[str]) -> None:
+        """Forgets what these steps have left."""
+        for step in steps:
+            self._execute(_DELETE_OUTPUT, (run, step))
+
+    def add_findings(self, run: str, findings: Sequence[resources_pb2.Finding]) -> None:
+        """Adds findings after those that are there."""
+        count: int = self._one(_FINDING_COUNT, run)
+        for position, finding in enumerate(findings, count + 1):
+            self._execute(_INSERT_FINDING, (run, position, finding.step, frame(finding)))
+
+    def clear_findings(self, run: str, steps: Sequence[resources_pb2.Step.Kind]) -> None:
+        """Deletes the findings of these steps."""
+        for step in steps:
+            self._execute(_CLEAR_FINDINGS, (run, step))
+
+    def add_component_results(self, run: str, results: Sequence[resources_pb2.ComponentResult]) -> None:
+        """Adds results after those that are there."""
+        count: int = self._one(_COMPONENT_RESULT_COUNT, run)
+        for position, result in enumerate(results, count + 1):
+            self._execute(_INSERT_COMPONENT_RESULT, (run, position, frame(result)))
+
+    def clear_component_results(self, run: str) -> None:
+        """Deletes the results of an earlier attempt."""
+        self._execute(_CLEAR_COMPONENT_RESULTS, (run,))
+
+    def put_run_settings(self, run: str, settings: Sequence[resources_pb2.Setting]) -> None:
+        """Keeps the merged settings, in place of those before.
+
+        Raises:
+            ValueError: a setting carries its value, which belongs among the secrets.
+        """
+        if any(setting.value for setting in settings):
+            raise ValueError("the settings of a run are stored without their values")
+        self._execute(_CLEAR_RUN_SETTINGS, (run,))
+        for position, setting in enumerate(settings, 1):
+            self._execute(_INSERT_RUN_SETTING, (run, position, frame(setting)))
+
+    def put_secret(self, name: str, ciphertext: bytes) -> None:
+        """Keeps a ciphertext, in place of the one before."""
+        self._execute(_PUT_SECRET, (name, ciphertext))
+
+    def delete_secret(self, name: str) -> None:
+        """Deletes a ciphertext, if it is there."""
+        self._execute(_DELETE_SECRET, (name,))
+
+    def put_token(self, sha256: bytes, principal: str) -> None:
+        """Keeps the digest of a principal's token."""
+        self._execute(_PUT_TOKEN, (sha256, principal))
+
+    def remember(
+        self, principal: str, request_id: str, method: str, body_sha256: bytes, response: bytes
+    ) -> None:
+        """Keeps the answer to a request for at least seven days, for when it comes again."""
+        now = time.time_ns()
+        if time.monotonic() >= self._next_prune:
+            self._next_prune = time.monotonic() + _PRUNE_SECONDS
+            self._execute(_PRUNE_REQUESTS, (now - REQUEST_KEPT_SECONDS * 10**9,))
+        self._execute(_REMEMBER, (principal, request_id, method, body_sha256, now, response))
+
+
+def _now(field: Timestamp) -> int:
+    now = time.time_ns()
+    field.FromNanoseconds(now)
+    return now
+
+
+def _nanoseconds(field: Timestamp) -> int:
+    return field.ToNanoseconds() if field.seconds else 0
+
+
+def _without_settings(request: pipeline_host_pb2.DeployRequest) -> pipeline_host_pb2.DeployRequest:
+    if not request.HasField("settings"):
+        return request
+    kept = pipeline_host_pb2.DeployRequest()
+    kept.CopyFrom(request)
+    kept.ClearField("settings")
+    return kept
+
+
+def _stamp(
+    resource: resources_pb2.Environment | resources_pb2.Pipeline,
+    before: resources_pb2.Environment | resources_pb2.Pipeline | None,
+) -> None:
+    resource.etag = secrets.token_hex(8)
+    _now(resource.update_time)
+    resource.create_time.CopyFrom(resource.update_time if before is None else before.create_time)

@@ -1,0 +1,257 @@
+"""The one thread that writes: it takes the jobs that have gathered and commits them together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import shutil
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from peewee import PeeweeException, SqliteDatabase
+
+from pipelinehost.errors import ResourceExhausted, Unavailable
+from pipelinehost.v1.errors_pb2 import ErrorReason
+from pipelinehost.v1.resources_pb2 import Event
+from pipelinehost_server.store import migrations
+from pipelinehost_server.store.transaction import Transaction
+
+Job = Callable[[Transaction], Any]
+Listener = Callable[[Sequence[Event]], None]
+
+_log = logging.getLogger(__name__)
+
+_BATCH: Final = 256
+_LEAST_FREE_BYTES: Final = 1 << 20
+# After these SQLite may have rolled back the whole transaction, or cannot go on with it.
+_ENDS_BATCH: Final = frozenset(
+    {
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_INTERRUPT,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+
+
+class Writer:
+    """Group commit: one ``BEGIN IMMEDIATE`` for all jobs that wait, a savepoint for each, one ``COMMIT``.
+
+    Its connection is the only one that writes and the only one that checkpoints: SQLite before 3.51.3 can
+    lose pages when two connections do so at once (https://sqlite.org/wal.html#walresetbug).
+    """
+
+    patience: float = 20.0
+    """Seconds to wait for another program that has locked the database, such as a ``sqlite3`` shell."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._jobs: queue.SimpleQueue[tuple[Job, asyncio.Future[Any]] | None] = queue.SimpleQueue()
+        self._database = SqliteDatabase(
+            str(path),
+            timeout=self.patience,
+            autoconnect=False,
+            cached_statements=512,
+            pragmas={
+                "journal_mode": "wal",
+                "synchronous": "full",
+                "cache_size": -64 * 1024,
+                "journal_size_limit": 64 * 1024 * 1024,
+                "temp_store": "memory",
+            },
+        )
+        self._execute: Callable[[str], sqlite3.Cursor] = self._database.execute_sql
+        self._listeners: list[Listener] = []
+        self._open = False
+        self._ended: asyncio.Future[None] | None = None
+
+    def listen(self, callback: Listener) -> None:
+        """Calls back on the loop, after each commit, with the events that it brought."""
+        self._listeners.append(callback)
+
+    async def start(self) -> None:
+        """Opens the database, migrates it and begins to take jobs.
+
+        Raises:
+            StoreTooNew: a newer program has written it.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._ended = self._loop.create_future()
+        started: asyncio.Future[None] = self._loop.create_future()
+        threading.Thread(target=self._work, args=(started,), name="store-writer", daemon=True).start()
+        await started
+        self._open = True
+
+    async def drain(self) -> None:
+        """Takes no more jobs, and commits those that wait."""
+        if self._open:
+            last = self.submit(lambda transaction: None)
+            self._open = False
+            await last
+
+    async def stop(self) -> None:
+        """Ends the thread, which closes the database, after :meth:`drain`."""
+        if self._ended is not None:
+            self._jobs.put(None)
+            await self._ended
+
+    def submit(self, job: Job) -> asyncio.Future[Any]:
+        """Hands a job to the thread; the future has its result when that is committed.
+
+        Raises:
+            Unavailable: the store is not open.
+        """
+        if not self._open:
+            raise Unavailable(
+                ErrorReason.ERROR_REASON_HOST_UNAVAILABLE,
+                "the host is starting or stopping and writes nothing now",
+                remedy="Repeat the call when the host is up.",
+            )
+        future = self._loop.create_future()
+        self._jobs.put((job, future))
+        return future
+
+    # What follows runs in the thread.
+
+    def _work(self, started: asyncio.Future[None]) -> None:
+        try:
+            self._database.connect()
+            migrations.migrate(self._database)
+            self._transaction = Transaction(self._database)
+        except BaseException as error:  # noqa: BLE001 - handed to whoever waits in start()
+            self._database.close()
+            self._tell(_settle, started, None, error)
+            self._tell(_settle, self._ended, None, None)
+            return
+        self._tell(_settle, started, None, None)
+        last = False
+        while not last:
+            batch = []
+            item = self._jobs.get()
+            while item is not None:
+                batch.append(item)
+                if len(batch) == _BATCH or self._jobs.empty():
+                    break
+                item = self._jobs.get()
+            last = item is None
+            if batch:
+                outcomes = self._commit([job for job, _ in batch])
+                self._tell(
+                    self._deliver, [future for _, future in batch], outcomes, self._transaction.appended
+                )
+                self._transaction.appended = []
+        self._database.close()
+        self._tell(_settle, self._ended, None, None)
+
+    def _commit(self, jobs: Sequence[Job]) -> list[tuple[Any, BaseException | None]]:
+        """Results and errors of the jobs; the results are committed."""
+        transaction = self._transaction
+        start = transaction.mark()
+        outcomes: list[tuple[Any, BaseException | None]] = []
+        execute = self._execute
+        try:
+            execute("BEGIN IMMEDIATE")
+            if len(jobs) == 1:
+                outcomes.append((jobs[0](transaction), None))
+            else:
+                for job in jobs:
+                    before = transaction.mark()
+                    execute("SAVEPOINT job")
+                    try:
+                        outcomes.append((job(transaction), None))
+                    except BaseException as error:
+                        if _code(error) in _ENDS_BATCH:
+                            raise
+                        execute("ROLLBACK TO job")
+                        transaction.back_to(before)
+                        outcomes.append((None, error))
+                    execute("RELEASE job")
+            execute("COMMIT")
+        except BaseException as error:  # noqa: BLE001 - handed to whoever waits for the jobs; the thread lives on
+            transaction.back_to(start)
+            self._roll_back()
+            return [(None, self._refusal(error)) for _ in jobs]
+        return outcomes
+
+    def _roll_back(self) -> None:
+        connection: sqlite3.Connection = self._database.connection()  # type: ignore[no-untyped-call]  # stubs
+        if connection.in_transaction:
+            try:
+                self._execute("ROLLBACK")
+            except PeeweeException:  # the disk again; SQLite has dropped the transaction all the same
+                _log.exception("the store could not roll back")
+
+    def _refusal(self, error: BaseException) -> BaseException:
+        """The error in the words of callers, where it is about the disk or a lock."""
+        code = _code(error)
+        if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and self._is_full()):
+            refusal: BaseException = ResourceExhausted(
+                ErrorReason.ERROR_REASON_LIMIT_EXCEEDED,
+                "the disk of the host's data folder is full; nothing was changed",
+                remedy="Free space on the disk of the data folder; the host then goes on by itself.",
+                metadata={"limit": "disk"},
+            )
+        elif code in _ENDS_BATCH:
+            refusal = Unavailable(
+                ErrorReason.ERROR_REASON_HOST_UNAVAILABLE,
+                f"the store could not be written ({error}); nothing was changed",
+                remedy="Repeat the call; if that does not help, look at the disk of the host's data folder.",
+            )
+        else:
+            return error
+        _log.error("the store could not be written: %s", error)
+        refusal.__cause__ = error
+        return refusal
+
+    def _is_full(self) -> bool:
+        return shutil.disk_usage(self._path.parent).free < _LEAST_FREE_BYTES
+
+    def _tell(self, callback: Callable[..., None], *arguments: object) -> None:
+        try:
+            self._loop.call_soon_threadsafe(callback, *arguments)
+        except RuntimeError:  # the loop is closed: nobody waits any more
+            _log.warning("the loop ended before the store was closed")
+
+    # What follows runs on the loop.
+
+    def _deliver(
+        self,
+        futures: Sequence[asyncio.Future[Any]],
+        outcomes: Sequence[tuple[Any, BaseException | None]],
+        events: Sequence[Event],
+    ) -> None:
+        if events:
+            for callback in self._listeners:
+                try:
+                    callback(events)
+                except Exception:  # noqa: BLE001 - a defect there must not leave the writers waiting
+                    _log.exception("a listener of the store failed")
+        for future, (result, error) in zip(futures, outcomes, strict=True):
+            _settle(future, result, error)
+
+
+def _settle(future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
+    if future.done():  # its caller gave up
+        return
+    if error is None:
+        future.set_result(result)
+    elif isinstance(error, StopIteration):  # a future does not take it
+        future.set_exception(RuntimeError("a job of the store raised StopIteration"))
+    else:
+        future.set_exception(error)
+
+
+def _code(error: BaseException) -> int:
+    """SQLite's primary result code, or 0 for an error of another kind."""
+    cause = error.args[0] if isinstance(error, PeeweeException) and error.args else None
+    return (getattr(cause, "sqlite_errorcode", None) or 0) & 0xFF
