@@ -1,0 +1,569 @@
+"""The environment's Web API: paths, headers, bodies and errors as Dataverse has them."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import functools
+import json
+import logging
+import re
+import uuid
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import parse_qsl, quote
+
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from pipelinehost_dataverse.emulator import engine, odata
+from pipelinehost_dataverse.emulator.errors import Code, DataverseError, not_modelled
+from pipelinehost_dataverse.emulator.tables import TABLES
+
+if TYPE_CHECKING:
+    from pipelinehost_dataverse.emulator.environment import EmbeddedEnvironment
+
+PACKAGE_BYTES = 120 * 2**20
+"""Largest package that Dataverse takes."""
+_BODY_BYTES = PACKAGE_BYTES * 4 // 3 + 4 * 2**20
+_SLICE = 3 * 2**18
+"""Bytes per turn of base64: long conversions would hold the interpreter while others wait."""
+_FILE = re.compile(rb'"CustomizationFile"\s*:\s*"([^"\\]*)"')
+_VERSION = "9.2.26111.00100"
+
+_log = logging.getLogger(__name__)
+
+
+class _Call(NamedTuple):
+    """One request, taken apart."""
+
+    request: Request
+    options: Mapping[str, str]
+    root: str
+
+    @property
+    def prefer(self) -> str:
+        return self.request.headers.get("prefer", "")
+
+
+class Face:
+    """The ASGI application of one environment.
+
+    Args:
+        environment: what it speaks for.
+
+    """
+
+    def __init__(self, environment: EmbeddedEnvironment) -> None:
+        self._environment = environment
+        self._store = environment.store
+        self._engine = environment.engine
+        self.app = Starlette(
+            routes=[
+                Route("/api/data/v{version}/{path:path}", self._answer, methods=_METHODS),
+                Route("/connectivity/connections", self._answer_connections, methods=_METHODS),
+                Route("/connectivity/connections/{name}", self._answer_connections, methods=_METHODS),
+                Route("/{path:path}", self._answer_nothing, methods=_METHODS),
+            ]
+        )
+
+    # -- the envelope --------------------------------------------------------------------------------------
+
+    async def _answer(self, request: Request) -> Response:
+        version = request.path_params["version"]
+
+        async def found() -> Response:
+            if version not in ("9.0", "9.1", "9.2"):
+                raise DataverseError(Code.NO_SUCH_SEGMENT, f"There is no Web API v{version}.", status=404)
+            root = f"{str(request.base_url).rstrip('/')}/api/data/v{version}/"
+            call = _Call(request, dict(parse_qsl(request.url.query, keep_blank_values=True)), root)
+            return await self._route(call, request.path_params["path"])
+
+        return await self._guarded(request, found)
+
+    async def _answer_connections(self, request: Request) -> Response:
+        return await self._guarded(request, functools.partial(self._connections, request))
+
+    async def _answer_nothing(self, request: Request) -> Response:
+        async def nothing() -> Response:
+            raise DataverseError(
+                Code.NO_SUCH_SEGMENT, f"Resource not found for the segment '{request.url.path}'.", status=404
+            )
+
+        return await self._guarded(request, nothing)
+
+    async def _guarded(self, request: Request, found: Callable[[], Awaitable[Response]]) -> Response:
+        try:
+            response = await found()
+        except DataverseError as error:
+            response = _error(error, request.headers.get("prefer", ""))
+        except ClientDisconnect:
+            response = Response(status_code=499)
+        except Exception as error:
+            # A request must not end the environment; the cause is in the log, as in the real service.
+            _log.exception("%s %s", request.method, request.url.path)
+            response = _error(
+                DataverseError(Code.UNEXPECTED, f"An unexpected error occurred: {error!r}.", status=500), ""
+            )
+        response.headers["Date"] = format_datetime(datetime.now(UTC), usegmt=True)
+        response.headers["OData-Version"] = "4.0"
+        response.headers["x-ms-service-request-id"] = str(uuid.uuid4())
+        asked = request.headers.get("x-ms-client-request-id")
+        if asked and len(asked) < 100 and asked.isprintable() and asked.isascii():
+            response.headers["x-ms-client-request-id"] = asked
+        return response
+
+    async def _route(self, call: _Call, path: str) -> Response:
+        method = call.request.method
+        name, _, inner = path.rstrip("/").partition("(")
+        inner = inner.removesuffix(")")
+        if method == "GET":
+            if name in _FUNCTIONS:
+                handler = _FUNCTIONS[name]
+                return await handler(self, call, odata.arguments(inner, call.options))
+            if name in TABLES:
+                return self._read(call, TABLES[name], inner if "(" in path else None)
+        elif method == "POST" and name in _ACTIONS and "(" not in path:
+            return await _ACTIONS[name](self, call)
+        elif method == "DELETE" and name in ("solutions", "stagesolutionuploads"):
+            return await self._delete(name, _guid(inner))
+        elif method == "PATCH" and name == "solutions":
+            return await self._raise_version(call, _guid(inner))
+        if name in TABLES:
+            raise not_modelled(f"{method} of '{path}'")
+        if name in _FUNCTIONS or name in _ACTIONS:
+            raise DataverseError(Code.INVALID_REQUEST, f"{name} does not answer {method}.", status=405)
+        if name in _KNOWN_BUT_ABSENT or name.startswith("$"):
+            raise not_modelled(f"'{name}'")
+        raise DataverseError(
+            Code.NO_SUCH_SEGMENT, f"Resource not found for the segment '{name}'.", status=404
+        )
+
+    # -- reads ---------------------------------------------------------------------------------------------
+
+    def _read(self, call: _Call, table: odata.Table, key: str | None) -> Response:
+        size = odata.PAGE
+        preferred = re.search(r"odata\.maxpagesize=(\d{1,5})", call.prefer)
+        if preferred:
+            size = max(1, min(int(preferred.group(1)), odata.PAGE))
+        where = (table.key, _guid(key)) if key is not None else None
+        query = odata.plan(table, call.options, page_size=size, where=where)
+        rows = self._rows(table, query)
+        context = f"{call.root}$metadata#{table.set_name}"
+        if "$select" in call.options:
+            context += f"({','.join(query.shown)})"
+        if key is not None:
+            if not rows:
+                raise DataverseError(
+                    Code.NOT_FOUND, f"{table.logical_name} With Id = {_guid(key)} Does Not Exist", status=404
+                )
+            return JSONResponse({"@odata.context": f"{context}/$entity", **rows[0]})
+        answer: dict[str, object] = {"@odata.context": context}
+        if query.count_sql:
+            with self._store.read() as db:
+                answer["@odata.count"] = db.execute(query.count_sql, query.parameters).fetchone()[0]
+        if len(rows) > query.size:
+            del rows[query.size :]
+            if "$top" not in call.options:
+                options = {**call.options, "$skiptoken": str(query.offset + query.size)}
+                pairs = "&".join(f"{quote(k, safe='$@')}={quote(v)}" for k, v in options.items())
+                answer["@odata.nextLink"] = f"{call.root}{table.set_name}?{pairs}"
+        answer["value"] = rows
+        return JSONResponse(answer)
+
+    def _rows(self, table: odata.Table, query: odata.Query) -> list[dict[str, object]]:
+        with self._store.read() as db:
+            found = db.execute(query.sql, query.parameters).fetchall()
+        kinds = [table.columns[name] for name in query.columns]
+        shown = {*query.shown, table.key}
+        rows = []
+        for values in found:
+            whole = {
+                name: odata.convert(kind, value)
+                for name, kind, value in zip(query.columns, kinds, values, strict=True)
+            }
+            row = {name: value for name, value in whole.items() if name in shown}
+            for name, inner in query.expand:
+                row[name] = self._expand(table, name, inner, whole)
+            rows.append(row)
+        return rows
+
+    def _expand(self, table: odata.Table, name: str, inner: str, row: Mapping[str, object]) -> object:
+        set_name, here, there, many = table.links[name]
+        target = TABLES[set_name]
+        options = odata.nested_options(inner)
+        if "$expand" in options:
+            raise not_modelled("$expand inside of $expand")
+        found = self._rows(target, odata.plan(target, options, where=(there, row[here])))
+        return found if many else (found[0] if found else None)
+
+    # -- functions -----------------------------------------------------------------------------------------
+
+    async def _who_am_i(self, call: _Call, arguments: Mapping[str, str]) -> Response:
+        with self._store.read() as db:
+            org, unit, user = db.execute("SELECT id, business_unit, user FROM environment").fetchone()
+        return _result(
+            call, "WhoAmIResponse", {"BusinessUnitId": unit, "UserId": user, "OrganizationId": org}
+        )
+
+    async def _version(self, call: _Call, arguments: Mapping[str, str]) -> Response:
+        return _result(call, "RetrieveVersionResponse", {"Version": _VERSION})
+
+    async def _organization(self, call: _Call, arguments: Mapping[str, str]) -> Response:
+        with self._store.read() as db:
+            org, tenant = db.execute("SELECT id, tenant FROM environment").fetchone()
+        detail = {
+            "OrganizationId": org,
+            "FriendlyName": self._environment.name,
+            "UniqueName": "org" + org.replace("-", "")[:8],
+            "UrlName": self._environment.name,
+            "OrganizationVersion": _VERSION,
+            "EnvironmentId": org,
+            "TenantId": tenant,
+            "Geo": self._environment.region,
+            "State": "Enabled",
+        }
+        return _result(call, "RetrieveCurrentOrganizationResponse", {"Detail": detail})
+
+    async def _import_result(self, call: _Call, arguments: Mapping[str, str]) -> Response:
+        job = _guid(arguments.get("ImportJobId", ""))
+        with self._store.read() as db:
+            result = engine.import_result(db, job)
+        return _result(call, "RetrieveSolutionImportResultResponse", {"SolutionOperationResult": result})
+
+    async def _dependencies_for_delete(self, call: _Call, arguments: Mapping[str, str]) -> Response:
+        code = arguments.get("ComponentType", "")
+        if not code.isdigit():
+            raise DataverseError(Code.INVALID_ARGUMENT, f"ComponentType '{code}' is not a number.")
+        object_id = _guid(arguments.get("ObjectId", ""))
+        with self._store.read() as db:
+            rows = engine.dependencies_for_delete(db, object_id, int(code))
+        return _dependencies(call, rows)
+
+    async def _dependencies_for_uninstall(self, call: _Call, arguments: Mapping[str, str]) -> Response:
+        def look() -> list[dict[str, object]]:
+            with self._store.look() as db:
+                return engine.dependencies_for_uninstall(db, arguments.get("SolutionUniqueName", ""))
+
+        return _dependencies(call, await asyncio.to_thread(look))
+
+    async def _missing_dependencies(self, call: _Call, arguments: Mapping[str, str]) -> Response:
+        with self._store.read() as db:
+            rows = engine.missing_dependencies(db, arguments.get("SolutionUniqueName", ""))
+        return _dependencies(call, rows)
+
+    # -- actions -------------------------------------------------------------------------------------------
+
+    async def _stage(self, call: _Call) -> Response:
+        body, content = await _body(call.request)
+        _only(body, {"CustomizationFile"}, "StageSolution")
+        package = _package(content)
+        results = await asyncio.to_thread(self._engine.stage, package)
+        return _result(call, "StageSolutionResponse", {"StageSolutionResults": results})
+
+    async def _import(self, call: _Call, message: str) -> Response:
+        body, content = await _body(call.request)
+        request = engine.ImportRequest.of(body, message)
+        if content is None and request.upload is None:
+            raise DataverseError(
+                Code.INVALID_ARGUMENT, "The required parameter 'CustomizationFile' is missing."
+            )
+        accepted = await asyncio.to_thread(
+            self._environment.accept,
+            message,
+            body,
+            package=None if content is None else _package(content),
+            upload=request.upload,
+            job=request.job,
+        )
+        if message.endswith("Async"):
+            answer = {"ImportJobKey": accepted.job, "AsyncOperationId": accepted.operation}
+            return _result(call, f"{message}Response", answer)
+        await self._environment.finish(accepted.operation)
+        return Response(status_code=204)
+
+    async def _uninstall(self, call: _Call) -> Response:
+        body, _ = await _body(call.request)
+        _only(body, {"SolutionUniqueName"}, "UninstallSolutionAsync")
+        name = _text(body, "SolutionUniqueName")
+        with self._store.read() as db:
+            engine.find_solution(db, name)
+        accepted = await asyncio.to_thread(
+            self._environment.accept, "UninstallSolutionAsync", {"SolutionUniqueName": name}
+        )
+        return _result(call, "UninstallSolutionAsyncResponse", {"AsyncOperationId": accepted.operation})
+
+    async def _export(self, call: _Call) -> Response:
+        name, managed = await _export_body(call)
+        content = await asyncio.to_thread(self._engine.export, name, managed=managed)
+        return _file(call, "ExportSolutionResponse", content)
+
+    async def _export_async(self, call: _Call) -> Response:
+        name, managed = await _export_body(call)
+        accepted = await asyncio.to_thread(
+            self._environment.accept, "ExportSolutionAsync", {"SolutionName": name, "Managed": managed}
+        )
+        answer = {"AsyncOperationId": accepted.operation, "ExportJobId": accepted.job}
+        return _result(call, "ExportSolutionAsyncResponse", answer)
+
+    async def _download(self, call: _Call) -> Response:
+        body, _ = await _body(call.request)
+        _only(body, {"ExportJobId"}, "DownloadSolutionExportData")
+        job = _guid(_text(body, "ExportJobId"))
+        content = await asyncio.to_thread(self._engine.exported, job)
+        return _file(call, "DownloadSolutionExportDataResponse", content)
+
+    async def _publish(self, call: _Call) -> Response:
+        await _body(call.request)
+        accepted = await asyncio.to_thread(self._environment.accept, "PublishAllXml", {})
+        await self._environment.finish(accepted.operation)
+        return Response(status_code=204)
+
+    async def _publish_async(self, call: _Call) -> Response:
+        await _body(call.request)
+        accepted = await asyncio.to_thread(self._environment.accept, "PublishAllXmlAsync", {})
+        return _result(call, "PublishAllXmlAsyncResponse", {"AsyncOperationId": accepted.operation})
+
+    async def _delete(self, name: str, key: str) -> Response:
+        if name == "stagesolutionuploads":
+            await asyncio.to_thread(self._engine.discard_upload, key)
+            return Response(status_code=204)
+        with self._store.read() as db:
+            unique_name = engine.solution_name(db, key)
+        accepted = await asyncio.to_thread(
+            self._environment.accept, "DeleteSolution", {"SolutionUniqueName": unique_name}
+        )
+        await self._environment.finish(accepted.operation)
+        return Response(status_code=204)
+
+    async def _raise_version(self, call: _Call, key: str) -> Response:
+        body, _ = await _body(call.request)
+        _only(body, {"version"}, "PATCH of a solution")
+        await asyncio.to_thread(self._engine.set_version, key, _text(body, "version"))
+        return Response(status_code=204)
+
+    # -- connections, which are beside Dataverse -----------------------------------------------------------
+
+    async def _connections(self, request: Request) -> Response:
+        name = request.path_params.get("name")
+        if request.query_params.get("api-version") != "1":
+            raise DataverseError(Code.INVALID_ARGUMENT, "The query option 'api-version=1' is required.")
+        if request.method == "GET" and name is None:
+            with self._store.read() as db:
+                rows = db.execute(
+                    "SELECT id, display_name, connector_id, status, created_on FROM connection ORDER BY id"
+                ).fetchall()
+            return JSONResponse({"value": [_connection(row) for row in rows]})
+        if request.method == "POST" and name is None:
+            body, _ = await _body(request)
+            properties = body.get("properties")
+            if not isinstance(properties, dict):
+                raise DataverseError(Code.INVALID_ARGUMENT, "'properties' is required, with 'apiId' in it.")
+            row = await asyncio.to_thread(
+                self._engine.create_connection,
+                str(body.get("name") or uuid.uuid4().hex),
+                _text(properties, "apiId"),
+                str(properties.get("displayName") or ""),
+            )
+            return JSONResponse(_connection(row), status_code=201)
+        if request.method == "DELETE" and name is not None:
+            await asyncio.to_thread(self._engine.delete_connection, name)
+            return Response(status_code=204)
+        raise DataverseError(
+            Code.INVALID_REQUEST, f"Connections do not answer {request.method} here.", status=405
+        )
+
+
+_METHODS = ["GET", "POST", "PATCH", "PUT", "DELETE"]
+
+_FUNCTIONS: dict[str, Callable[[Face, _Call, Mapping[str, str]], Awaitable[Response]]] = {
+    "WhoAmI": Face._who_am_i,
+    "RetrieveVersion": Face._version,
+    "RetrieveCurrentOrganization": Face._organization,
+    "RetrieveSolutionImportResult": Face._import_result,
+    "RetrieveDependenciesForDelete": Face._dependencies_for_delete,
+    "RetrieveDependenciesForUninstall": Face._dependencies_for_uninstall,
+    "RetrieveMissingDependencies": Face._missing_dependencies,
+}
+
+
+def _importing(message: str) -> Callable[[Face, _Call], Awaitable[Response]]:
+    return lambda face, call: face._import(call, message)
+
+
+_ACTIONS: dict[str, Callable[[Face, _Call], Awaitable[Response]]] = {
+    "StageSolution": Face._stage,
+    "ImportSolution": _importing("ImportSolution"),
+    "ImportSolutionAsync": _importing("ImportSolutionAsync"),
+    "StageAndUpgrade": _importing("StageAndUpgrade"),
+    "StageAndUpgradeAsync": _importing("StageAndUpgradeAsync"),
+    "UninstallSolutionAsync": Face._uninstall,
+    "ExportSolution": Face._export,
+    "ExportSolutionAsync": Face._export_async,
+    "DownloadSolutionExportData": Face._download,
+    "PublishAllXml": Face._publish,
+    "PublishAllXmlAsync": Face._publish_async,
+}
+
+_KNOWN_BUT_ABSENT = frozenset(
+    [
+        "DeleteAndPromote",
+        "DeleteAndPromoteAsync",
+        "CloneAsPatch",
+        "CloneAsSolution",
+        "PublishXml",
+        "PublishXmlAsync",
+        "RetrieveMissingComponents",
+        "RetrieveFormattedImportJobResults",
+        "ConvertToManaged",
+        "AddSolutionComponent",
+        "RemoveSolutionComponent",
+        "CancelAsyncOperation",
+        "EntityDefinitions",
+        "GlobalOptionSetDefinitions",
+    ]
+)
+"""Parts of the real Web API that a client of solutions may try; refused by name."""
+
+
+def _error(error: DataverseError, prefer: str) -> Response:
+    content: dict[str, object] = {"code": error.code.text, "message": error.message}
+    if "odata.include-annotations" in prefer:
+        content["@Microsoft.PowerApps.CDS.ErrorDetails.OperationStatus"] = "0"
+        content["@Microsoft.PowerApps.CDS.HelpLink"] = (
+            f"http://go.microsoft.com/fwlink/?error={error.code.text}"
+        )
+        content["@Microsoft.PowerApps.CDS.InnerError.Message"] = error.message
+    headers = {"Retry-After": str(error.retry_after)} if error.retry_after is not None else None
+    return JSONResponse({"error": content}, status_code=error.status, headers=headers)
+
+
+def _result(call: _Call, kind: str, content: Mapping[str, object]) -> Response:
+    context = f"{call.root}$metadata#Microsoft.Dynamics.CRM.{kind}"
+    return JSONResponse({"@odata.context": context, **content})
+
+
+def _dependencies(call: _Call, rows: list[dict[str, object]]) -> Response:
+    return JSONResponse({"@odata.context": f"{call.root}$metadata#dependencies", "value": rows})
+
+
+def _file(call: _Call, kind: str, content: bytes) -> Response:
+    """Stream ``content`` as base64, a slice at a time."""
+    context = json.dumps(f"{call.root}$metadata#Microsoft.Dynamics.CRM.{kind}").encode()
+
+    def pieces() -> Iterator[bytes]:
+        yield b'{"@odata.context":' + context + b',"ExportSolutionFile":"'
+        for at in range(0, len(content), _SLICE):
+            yield base64.b64encode(content[at : at + _SLICE])
+        yield b'"}'
+
+    return StreamingResponse(pieces(), media_type="application/json")
+
+
+async def _body(request: Request) -> tuple[dict[str, Any], bytes | None]:
+    """Read a JSON body; the package in it comes apart, as base64 that is not decoded yet."""
+    pieces: list[bytes] = []
+    size = 0
+    async for piece in request.stream():
+        size += len(piece)
+        if size > _BODY_BYTES:
+            raise DataverseError(
+                Code.IMPORT_FAILED,
+                f"The request is larger than {_BODY_BYTES} bytes; a solution may have {PACKAGE_BYTES} bytes.",
+                status=413,
+            )
+        pieces.append(piece)
+    return await asyncio.to_thread(_parse_body, pieces)
+
+
+def _parse_body(pieces: list[bytes]) -> tuple[dict[str, Any], bytes | None]:
+    raw = b"".join(pieces)
+    if not raw.strip():
+        return {}, None
+    content: bytes | None = None
+    found = _FILE.search(raw)
+    if found:
+        # Cut out, so that the JSON parser (which holds the interpreter) sees a few hundred bytes.
+        content = found.group(1)
+        raw = raw[: found.start(1)] + raw[found.end(1) :]
+    try:
+        body = json.loads(raw)
+    except ValueError as error:
+        raise DataverseError(Code.INVALID_REQUEST, f"The body is no JSON: {error}.") from None
+    if not isinstance(body, dict):
+        raise DataverseError(Code.INVALID_REQUEST, "The body is no JSON object.")
+    if content is None and body.get("CustomizationFile") is not None:
+        content = str(body["CustomizationFile"]).encode()
+    body.pop("CustomizationFile", None)
+    return body, content
+
+
+def _package(content: bytes | None) -> bytes:
+    if not content:
+        raise DataverseError(Code.INVALID_ARGUMENT, "The required parameter 'CustomizationFile' is missing.")
+    pieces = []
+    try:
+        for at in range(0, len(content), _SLICE * 4 // 3):
+            pieces.append(binascii.a2b_base64(content[at : at + _SLICE * 4 // 3], strict_mode=True))
+    except ValueError as error:
+        raise DataverseError(Code.INVALID_ARGUMENT, f"'CustomizationFile' is not base64: {error}.") from None
+    package = b"".join(pieces)
+    if len(package) > PACKAGE_BYTES:
+        raise DataverseError(
+            Code.IMPORT_FAILED,
+            f"The package has {len(package)} bytes, more than the {PACKAGE_BYTES} that are allowed.",
+            status=413,
+        )
+    return package
+
+
+async def _export_body(call: _Call) -> tuple[str, bool]:
+    body, _ = await _body(call.request)
+    for name in sorted(body.keys() - {"SolutionName", "Managed"}):
+        if body[name] not in (None, False):
+            raise not_modelled(f"The parameter '{name}' of an export")
+    managed = body.get("Managed")
+    if not isinstance(managed, bool):
+        raise DataverseError(Code.INVALID_ARGUMENT, "The required parameter 'Managed' is missing.")
+    return _text(body, "SolutionName"), managed
+
+
+def _only(body: Mapping[str, object], known: set[str], message: str) -> None:
+    for name in sorted(body.keys() - known):
+        raise not_modelled(f"The parameter '{name}' of {message}")
+
+
+def _text(body: Mapping[str, Any], name: str) -> str:
+    value = body.get(name)
+    if not isinstance(value, str) or not value.strip():
+        raise DataverseError(Code.INVALID_ARGUMENT, f"The required parameter '{name}' is missing.")
+    return value
+
+
+def _guid(text: str) -> str:
+    if not odata.GUID.fullmatch(text):
+        raise DataverseError(
+            Code.INVALID_ARGUMENT, f"'{text}' is not a GUID; alternate keys are not modelled."
+        )
+    return text.lower()
+
+
+def _connection(row: tuple[str, ...]) -> dict[str, object]:
+    """A connection as the Power Platform API shows it."""
+    name, display_name, connector_id, status, created_on = row
+    return {
+        "name": name,
+        "id": f"{connector_id}/connections/{name}",
+        "type": "Microsoft.PowerApps/apis/connections",
+        "properties": {
+            "apiId": connector_id,
+            "displayName": display_name,
+            "createdTime": created_on,
+            "statuses": [{"status": status}],
+        },
+    }

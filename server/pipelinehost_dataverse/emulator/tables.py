@@ -1,0 +1,251 @@
+"""The tables that the Web API shows, each as a SELECT over the environment's rows."""
+
+from __future__ import annotations
+
+from pipelinehost_dataverse.emulator.odata import Table
+
+_USER = "(SELECT user FROM environment)"
+
+# The layer of a component that counts: an unmanaged one, else the managed one that was installed last.
+TOP_LAYER = """
+ SELECT l.*, c.kind, c.key, c.object_id, c.parent_kind, c.parent_key, s.managed AS of_managed,
+   row_number() OVER (PARTITION BY l.component ORDER BY s.managed, s.position DESC) AS depth
+ FROM component c JOIN layer l ON l.component = c.id JOIN solution s ON s.id = l.solution
+ WHERE c.kind = '{kind}'
+"""
+
+
+def _top(kind: str, columns: str, joins: str = "") -> str:
+    return f"SELECT {columns} FROM ({TOP_LAYER.format(kind=kind)}) t {joins} WHERE t.depth = 1"  # noqa: S608  # constants of this module only
+
+
+def _ismanaged(alias: str = "t") -> str:
+    return (
+        f"NOT EXISTS (SELECT 1 FROM layer x JOIN solution y ON y.id = x.solution "  # noqa: S608  # as above
+        f"WHERE x.component = {alias}.component AND NOT y.managed)"
+    )
+
+
+def _table(
+    set_name: str,
+    logical_name: str,
+    key: str,
+    columns: str,
+    source: str,
+    links: dict[str, tuple[str, str, str, bool]] | None = None,
+    *,
+    sortable: bool = True,
+    order: str = "",
+) -> Table:
+    """``columns`` is one word per column, ``name:type``; a string's type may be left out."""
+    typed = {name: kind or "string" for name, _, kind in (word.partition(":") for word in columns.split())}
+    return Table(set_name, logical_name, key, typed, source, links or {}, sortable, order)
+
+
+_ALL = (
+    _table(
+        "solutions",
+        "solution",
+        "solutionid",
+        "solutionid:guid uniquename friendlyname description version ismanaged:boolean isvisible:boolean "
+        "solutionpackageversion installedon:datetime createdon:datetime modifiedon:datetime updatedon:datetime "
+        "_publisherid_value:guid _parentsolutionid_value:guid upgradeinfo",
+        """SELECT id AS solutionid, unique_name AS uniquename, display_name AS friendlyname, description, version,
+             managed AS ismanaged, visible AS isvisible, nullif(platform_version, '') AS solutionpackageversion,
+             installed_on AS installedon, installed_on AS createdon, updated_on AS modifiedon,
+             updated_on AS updatedon, publisher AS _publisherid_value, upgrade_of AS _parentsolutionid_value,
+             NULL AS upgradeinfo, position FROM solution""",
+        {"publisherid": ("publishers", "_publisherid_value", "publisherid", False)},
+        order="position",
+    ),
+    _table(
+        "publishers",
+        "publisher",
+        "publisherid",
+        "publisherid:guid uniquename friendlyname customizationprefix customizationoptionvalueprefix:integer "
+        "createdon:datetime",
+        """SELECT id AS publisherid, unique_name AS uniquename, display_name AS friendlyname,
+             prefix AS customizationprefix, option_value_prefix AS customizationoptionvalueprefix,
+             created_on AS createdon FROM publisher""",
+    ),
+    _table(
+        "solutioncomponents",
+        "solutioncomponent",
+        "solutioncomponentid",
+        "solutioncomponentid:guid componenttype:integer objectid:guid rootcomponentbehavior:integer "
+        "_solutionid_value:guid",
+        # A component of a solution has an id of its own, made from the two ids it joins.
+        """SELECT substr(l.solution, 1, 19) || substr(c.object_id, 20) AS solutioncomponentid,
+             k.code AS componenttype, c.object_id AS objectid, l.behavior AS rootcomponentbehavior,
+             l.solution AS _solutionid_value
+           FROM layer l JOIN component c ON c.id = l.component JOIN kind_code k ON k.kind = c.kind""",
+        {"solutionid": ("solutions", "_solutionid_value", "solutionid", False)},
+    ),
+    _table(
+        "solutioncomponentdefinitions",
+        "solutioncomponentdefinition",
+        "solutioncomponentdefinitionid",
+        "solutioncomponentdefinitionid:guid name primaryentityname solutioncomponenttype:integer",
+        """SELECT printf('%08x-0000-4000-8000-%012x', code, code) AS solutioncomponentdefinitionid, kind AS name,
+             kind AS primaryentityname, code AS solutioncomponenttype FROM kind_code""",
+        order="solutioncomponenttype",
+    ),
+    _table(
+        "msdyn_solutioncomponentsummaries",
+        "msdyn_solutioncomponentsummary",
+        "msdyn_solutioncomponentsummaryid",
+        "msdyn_solutioncomponentsummaryid:guid msdyn_solutionid:guid msdyn_objectid:guid msdyn_name msdyn_displayname "
+        "msdyn_schemaname msdyn_uniquename msdyn_componenttype:integer msdyn_componenttypename "
+        "msdyn_componentlogicalname msdyn_primaryentityname msdyn_ismanaged:boolean msdyn_workflowcategory "
+        "msdyn_status msdyn_total:integer",
+        """SELECT substr(l.solution, 1, 19) || substr(c.object_id, 20) AS msdyn_solutioncomponentsummaryid,
+             l.solution AS msdyn_solutionid, c.object_id AS msdyn_objectid,
+             CASE c.kind WHEN 'entity' THEN l.schema_name WHEN 'attribute' THEN l.schema_name ELSE l.name END
+               AS msdyn_name,
+             l.name AS msdyn_displayname, l.schema_name AS msdyn_schemaname, c.key AS msdyn_uniquename,
+             k.code AS msdyn_componenttype, c.kind AS msdyn_componenttypename,
+             c.kind AS msdyn_componentlogicalname,
+             CASE c.parent_kind WHEN 'entity' THEN c.parent_key END AS msdyn_primaryentityname,
+             s.managed AS msdyn_ismanaged, json_extract(l.facts, '$.category') AS msdyn_workflowcategory,
+             NULL AS msdyn_status, 1 AS msdyn_total, c.id AS number
+           FROM layer l JOIN component c ON c.id = l.component JOIN kind_code k ON k.kind = c.kind
+             JOIN solution s ON s.id = l.solution""",
+        order="number",
+    ),
+    _table(
+        "environmentvariabledefinitions",
+        "environmentvariabledefinition",
+        "environmentvariabledefinitionid",
+        "environmentvariabledefinitionid:guid schemaname displayname description type:integer defaultvalue "
+        "isrequired:boolean parameterkey apiid ismanaged:boolean statecode:integer",
+        _top(
+            "environmentvariabledefinition",
+            "t.object_id AS environmentvariabledefinitionid, t.schema_name AS schemaname, t.name AS displayname, "
+            "json_extract(t.facts, '$.description') AS description, json_extract(t.facts, '$.type') AS type, "
+            "json_extract(t.facts, '$.default') AS defaultvalue, "
+            "json_extract(t.facts, '$.required') AS isrequired, "
+            "json_extract(t.facts, '$.parameter_key') AS parameterkey, "
+            f"json_extract(t.facts, '$.api_id') AS apiid, {_ismanaged()} AS ismanaged, 0 AS statecode",
+        ),
+        {
+            "environmentvariabledefinition_environmentvariablevalue": (
+                "environmentvariablevalues",
+                "environmentvariabledefinitionid",
+                "_environmentvariabledefinitionid_value",
+                True,
+            )
+        },
+        order="schemaname",
+    ),
+    _table(
+        "environmentvariablevalues",
+        "environmentvariablevalue",
+        "environmentvariablevalueid",
+        "environmentvariablevalueid:guid schemaname value _environmentvariabledefinitionid_value:guid "
+        "ismanaged:boolean createdon:datetime modifiedon:datetime",
+        """SELECT v.id AS environmentvariablevalueid, v.schema_name AS schemaname, v.value AS value,
+             c.object_id AS _environmentvariabledefinitionid_value, NOT v.customer AS ismanaged,
+             v.created_on AS createdon, v.modified_on AS modifiedon
+           FROM variable_value v JOIN component c
+             ON c.kind = 'environmentvariabledefinition' AND c.key = lower(v.schema_name)""",
+        {
+            "EnvironmentVariableDefinitionId": (
+                "environmentvariabledefinitions",
+                "_environmentvariabledefinitionid_value",
+                "environmentvariabledefinitionid",
+                False,
+            )
+        },
+        order="schemaname",
+    ),
+    _table(
+        "connectionreferences",
+        "connectionreference",
+        "connectionreferenceid",
+        "connectionreferenceid:guid connectionreferencelogicalname connectionreferencedisplayname description "
+        "connectorid connectionid ismanaged:boolean statecode:integer statuscode:integer",
+        _top(
+            "connectionreference",
+            "t.object_id AS connectionreferenceid, t.schema_name AS connectionreferencelogicalname, "
+            "t.name AS connectionreferencedisplayname, json_extract(t.facts, '$.description') AS description, "
+            "json_extract(t.facts, '$.connector_id') AS connectorid, b.connection AS connectionid, "
+            f"{_ismanaged()} AS ismanaged, 0 AS statecode, 1 AS statuscode",
+            "LEFT JOIN binding b ON b.logical_name = t.schema_name",
+        ),
+        order="connectionreferencelogicalname",
+    ),
+    _table(
+        "workflows",
+        "workflow",
+        "workflowid",
+        "workflowid:guid name category:integer type:integer statecode:integer statuscode:integer ismanaged:boolean "
+        "uniquename",
+        _top(
+            "workflow",
+            "t.object_id AS workflowid, t.name AS name, "
+            "CAST(json_extract(t.facts, '$.category') AS INTEGER) AS category, 1 AS type, "
+            'coalesce(w."on", 0) AS statecode, coalesce(w."on", 0) + 1 AS statuscode, '
+            f"{_ismanaged()} AS ismanaged, t.schema_name AS uniquename",
+            "LEFT JOIN switch w ON w.component = t.component",
+        ),
+    ),
+    _table(
+        "asyncoperations",
+        "asyncoperation",
+        "asyncoperationid",
+        "asyncoperationid:guid name messagename operationtype:integer statecode:integer statuscode:integer message "
+        "friendlymessage errorcode:integer createdon:datetime startedon:datetime completedon:datetime "
+        "modifiedon:datetime dependencytoken _createdby_value:guid _ownerid_value:guid",
+        f"""SELECT id AS asyncoperationid, name, message AS messagename, type AS operationtype,
+             state AS statecode, status AS statuscode, text AS message, text AS friendlymessage,
+             error_code AS errorcode, created_on AS createdon, started_on AS startedon,
+             completed_on AS completedon, coalesce(completed_on, started_on, created_on) AS modifiedon,
+             'SolutionOperation_' || (SELECT id FROM environment) AS dependencytoken,
+             {_USER} AS _createdby_value, {_USER} AS _ownerid_value, number FROM operation""",  # noqa: S608  # as above
+        order="number",
+    ),
+    _table(
+        "importjobs",
+        "importjob",
+        "importjobid",
+        "importjobid:guid name solutionname progress:double data createdon:datetime startedon:datetime "
+        "completedon:datetime modifiedon:datetime _createdby_value:guid operationcontext",
+        f"""SELECT id AS importjobid, name, solution_name AS solutionname, progress, content AS data,
+             created_on AS createdon, started_on AS startedon, completed_on AS completedon,
+             coalesce(completed_on, started_on, created_on) AS modifiedon, {_USER} AS _createdby_value,
+             NULL AS operationcontext, number FROM import_job""",  # noqa: S608  # as above
+        order="number",
+    ),
+    _table(
+        "msdyn_solutionhistories",
+        "msdyn_solutionhistory",
+        "msdyn_solutionhistoryid",
+        "msdyn_solutionhistoryid:guid msdyn_name msdyn_uniquename msdyn_solutionid:guid msdyn_solutionversion "
+        "msdyn_publishername msdyn_operation:integer msdyn_suboperation:integer msdyn_status:integer "
+        "msdyn_result:boolean msdyn_errorcode:integer msdyn_exceptionmessage msdyn_starttime:datetime "
+        "msdyn_endtime:datetime msdyn_ismanaged:boolean msdyn_isoverwritecustomizations:boolean "
+        "msdyn_activityid:guid msdyn_correlationid:guid _createdby_value:guid",
+        f"""SELECT h.id AS msdyn_solutionhistoryid, h.name AS msdyn_name, h.name AS msdyn_uniquename,
+             h.solution_id AS msdyn_solutionid, h.version AS msdyn_solutionversion,
+             h.publisher AS msdyn_publishername, h.kind AS msdyn_operation, h.sub_kind AS msdyn_suboperation,
+             h.status AS msdyn_status, h.result AS msdyn_result, h.error_code AS msdyn_errorcode,
+             h.error AS msdyn_exceptionmessage, h.started_on AS msdyn_starttime, h.ended_on AS msdyn_endtime,
+             h.managed AS msdyn_ismanaged, h.overwrite AS msdyn_isoverwritecustomizations,
+             h.operation AS msdyn_activityid, coalesce(o.job, h.operation) AS msdyn_correlationid,
+             {_USER} AS _createdby_value, h.number AS number
+           FROM history h LEFT JOIN operation o ON o.id = h.operation""",  # noqa: S608  # as above
+        sortable=False,
+        order="number",
+    ),
+    _table(
+        "stagesolutionuploads",
+        "stagesolutionupload",
+        "stagesolutionuploadid",
+        "stagesolutionuploadid:guid name solutionuniquename solutionversion createdon:datetime",
+        """SELECT id AS stagesolutionuploadid, solution_name AS name, solution_name AS solutionuniquename,
+             version AS solutionversion, created_on AS createdon FROM upload""",
+    ),
+)
+
+TABLES = {table.set_name: table for table in _ALL}
+"""By entity set name."""
