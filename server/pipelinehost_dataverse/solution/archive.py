@@ -14,6 +14,7 @@ import re
 import struct
 import unicodedata
 import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
@@ -287,6 +288,10 @@ class Archive:
             )
         return content
 
+    def packed(self, member: Member) -> bytes:
+        """The member's bytes as they lie in the package, compressed and unchecked."""
+        return self._content[member.start : member.start + member.packed]
+
     def digest(self, member: Member) -> bytes:
         """The SHA-256 of the member's content, which is never held as a whole.
 
@@ -312,7 +317,7 @@ class Archive:
             )
         return hashing.digest()
 
-    def _chunks(self, member: Member) -> Any:
+    def _chunks(self, member: Member) -> Iterator[bytes | memoryview]:
         view = memoryview(self._content)[member.start : member.start + member.packed]
         if member.method == _STORED:
             for position in range(0, len(view), _CHUNK):
@@ -336,6 +341,34 @@ class Archive:
             ) from error
         if not inflating.eof or inflating.unused_data or position < len(view):
             raise PackageError("zip.deflate", f"{member.name!r} cannot be inflated: the file is damaged.")
+
+
+def pack(entries: Iterable[tuple[str, bytes | tuple[Archive, Member]]]) -> bytes:
+    """A zip archive of (name, content), the same bytes every time: no times, no attributes.
+
+    A member of another archive is taken over as it is, without inflating it.
+    """
+    body = bytearray()
+    directory = bytearray()
+    count = 0
+    for name, content in entries:
+        if isinstance(content, bytes):
+            deflating = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
+            packed = deflating.compress(content) + deflating.flush()
+            method, crc, size = _DEFLATED, zlib.crc32(content), len(content)
+        else:
+            archive, member = content
+            packed = archive.packed(member)
+            method, crc, size = member.method, member.crc, member.size
+        raw = name.encode()
+        flags = 0 if name.isascii() else _UTF8_NAME
+        # 20 is the zip version 2.0; 33 is 1 January 1980, the earliest date that there is.
+        common = (flags, method, 0, 33, crc, len(packed), size, len(raw), 0)
+        directory += _CENTRAL.pack(b"PK\x01\x02", 20, 20, *common, 0, 0, 0, 0, len(body)) + raw
+        body += _LOCAL.pack(b"PK\x03\x04", 20, *common) + raw + packed
+        count += 1
+    end = _END.pack(b"PK\x05\x06", 0, 0, count, count, len(directory), len(body), 0)
+    return bytes(body + directory + end)
 
 
 def _folded(name: str) -> str:

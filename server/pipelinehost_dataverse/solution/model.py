@@ -53,7 +53,8 @@ class ComponentKey(NamedTuple):
 
     ``kind`` is the Dataverse table name in lower case (``entity``, ``attribute``, ``workflow``,
     ``connectionreference``, ``environmentvariabledefinition``, …). ``key`` is lower case; GUIDs have no
-    braces; a subcomponent's key is prefixed by its parent's (``account.new_colour``).
+    braces; a subcomponent with a name has its parent's key as prefix (``account.new_colour``), while one
+    with a GUID (a form, a view) has the GUID alone, since that is how manifests refer to it.
     """
 
     kind: str
@@ -174,11 +175,13 @@ class EnvironmentVariable:
     """A definition, with the value that the package carries for it, if any."""
 
     schema_name: str
-    display_name: str
-    description: str
-    type: VariableType
-    default: str | None
-    required: bool
+    display_name: str = ""
+    """The schema name where the package gives none."""
+    description: str = ""
+    type: VariableType = VariableType.STRING
+    default: str | None = None
+    """None also where the package has an empty default."""
+    required: bool = False
     packaged_value: str | None = None
     packaged_value_id: str | None = None
     api_id: str = ""
@@ -192,9 +195,11 @@ class ConnectionReference:
     """A place for a connection that the target has to supply."""
 
     logical_name: str
-    display_name: str
-    description: str
-    connector_id: str
+    display_name: str = ""
+    """The logical name where the package gives none."""
+    description: str = ""
+    connector_id: str = ""
+    """``/providers/Microsoft.PowerApps/apis/shared_x``."""
     custom_connector: bool = False
 
 
@@ -203,13 +208,15 @@ class Flow:
     """A cloud flow and what it needs to be turned on."""
 
     id: str
+    """GUID in lower case without braces."""
     name: str
-    activated: bool
-    connection_references: tuple[str, ...]
+    activated: bool = True
+    connection_references: tuple[str, ...] = ()
     """Logical names, as written in the flow."""
-    connectors: tuple[str, ...]
+    connectors: tuple[str, ...] = ()
     """API names (``shared_x``) of references that have no logical name (old flows)."""
-    environment_variables: tuple[str, ...]
+    environment_variables: tuple[str, ...] = ()
+    """Schema names, as written in the flow."""
 
 
 @dataclass(frozen=True, slots=True)
