@@ -124,7 +124,7 @@ class Answer:
     operation: str
     status: int
     headers: httpx.Headers
-    body: bytes
+    body: bytearray
 
     def bad(self, message: str) -> BadAnswer:
         """The error for an answer that is not as documented."""
@@ -176,7 +176,7 @@ class Answer:
             end = self.body.find(b'"', found.end()) if found else -1
             if not found or end < 0:
                 raise self.bad(f"the answer has no {member}")
-            text: bytes | memoryview = memoryview(self.body)[found.end() : end]
+            text: bytes | memoryview[int] = memoryview(self.body)[found.end() : end]
             if self.body.find(b"\\", found.end(), end) >= 0:  # JSON may write / as \/
                 text = bytes(text).replace(b"\\/", b"/")
             try:
@@ -322,7 +322,7 @@ class Calls:
             raise
         return Answer(call.operation, response.status_code, response.headers, body)
 
-    async def _whole(self, call: Call, response: httpx.Response) -> bytes:
+    async def _whole(self, call: Call, response: httpx.Response) -> bytearray:
         pieces = bytearray()
         async for piece in response.aiter_bytes():
             pieces += piece
@@ -333,7 +333,7 @@ class Calls:
                     status=response.status_code,
                     request_id=_request_id(response.headers),
                 )
-        return bytes(pieces)
+        return pieces
 
 
 def _reason(error: Exception) -> str:

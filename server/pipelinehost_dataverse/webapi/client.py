@@ -68,8 +68,14 @@ _QUERY = "(),'@$=;*"
 """Signs that OData gives a meaning and an address may contain."""
 _BASE64 = 4 / 3
 _WAITING = {0: "waiting for its turn", 10: "waiting", 21: "pausing", 22: "being canceled"}
-_SOLUTION = "solutionid,uniquename,friendlyname,version,ismanaged,isvisible,installedon,updatedon,_parentsolutionid_value"
-_OPERATION = "asyncoperationid,name,messagename,operationtype,statecode,statuscode,createdon,completedon,_createdby_value"
+_SOLUTION = (
+    "solutionid,uniquename,friendlyname,version,ismanaged,isvisible,"
+    "installedon,updatedon,_parentsolutionid_value"
+)
+_OPERATION = (
+    "asyncoperationid,name,messagename,operationtype,statecode,statuscode,"
+    "createdon,completedon,_createdby_value"
+)
 _PHASE = "statecode,statuscode,message,friendlymessage,errorcode,createdon,completedon,messagename"
 _JOB = "importjobid,solutionname,startedon,completedon,createdon,_createdby_value"
 
@@ -164,8 +170,8 @@ class WebApi:
     async def installed_components(self, solution: InstalledSolution) -> list[InstalledComponent]:
         """The components of an installed solution."""
         options = {
-            "$select": "msdyn_objectid,msdyn_componenttype,msdyn_componenttypename,msdyn_name,msdyn_displayname,"
-            "msdyn_schemaname,msdyn_componentlogicalname,msdyn_primaryentityname",
+            "$select": "msdyn_objectid,msdyn_componenttype,msdyn_componenttypename,msdyn_name,"
+            "msdyn_schemaname,msdyn_displayname,msdyn_componentlogicalname,msdyn_primaryentityname",
             "$filter": f"msdyn_solutionid eq {solution.id}",
         }
         return [
@@ -285,7 +291,7 @@ class WebApi:
         while (phase := await self._phase(operation_id)) is None or phase.state is OperationState.RUNNING:
             if policy.clock() + pause > ends_at:
                 raise AnswerLost(
-                    f"the export of {plain(unique_name, 100)} still runs after {policy.export_seconds:g} seconds",
+                    f"exporting {plain(unique_name, 100)} still runs after {policy.export_seconds:g} seconds",
                     operation="POST ExportSolutionAsync",
                 )
             await policy.sleep(pause)

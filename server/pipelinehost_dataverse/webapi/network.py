@@ -26,6 +26,9 @@ PUBLIC_CLOUDS = (
 )
 """Where real environments live: the endings of their host names, in every cloud of the vendor."""
 
+_AZURE_HOST = ipaddress.ip_address("168.63.129.16")
+"""A public number that inside Azure leads to the machine's own host (its metadata and its agents)."""
+
 
 def is_loopback(host: str) -> bool:
     """Whether a host name or literal address means this machine; nothing is looked up."""
@@ -50,11 +53,11 @@ def environment_address(text: str, *, anywhere: bool = False) -> httpx.URL:
         url = httpx.URL(text)
     except httpx.InvalidURL as error:
         raise ValueError(f"{text!r} is no address: {error}") from error
-    if url.scheme not in {"http", "https"} or not url.host:
+    if url.scheme not in {"http", "https"} or not url.host or not 0 < (url.port or 1) < 65536:
         raise ValueError(f"{text!r} is no http or https address")
     if url.userinfo or url.query or url.fragment or "@" in text or "?" in text or "#" in text:
         raise ValueError("the address of an environment has no user name, query or fragment")
-    if ".." in url.path or "%" in url.path or "\\" in text:
+    if ".." in text or "%" in text or "\\" in text:
         raise ValueError(f"the path of {text!r} is not plain")
     if not anywhere and not (url.scheme == "http" and is_loopback(url.host)):
         if url.scheme != "https":
@@ -74,7 +77,7 @@ def is_public(address: str) -> bool:
             ip = ip.ipv4_mapped
         elif ip.sixtofour or ip.teredo or ip in ipaddress.ip_network("64:ff9b::/96"):
             return False  # a translated address hides where it leads; no environment needs one
-    return ip.is_global and not ip.is_multicast
+    return ip.is_global and not ip.is_multicast and ip != _AZURE_HOST
 
 
 class NetworkTransport(httpx.AsyncBaseTransport):

@@ -64,7 +64,9 @@ def guid(text: str) -> str:
         found = str(uuid.UUID(bare))
     except ValueError:
         found = ""
-    if found != bare.lower():  # UUID() takes other spellings too, which would not do in an address
+    if (
+        not found or found != bare.lower()
+    ):  # UUID() takes other spellings too, which would not do in an address
         raise ValueError(f"{plain(text, 60)!r} is no GUID")
     return found
 
