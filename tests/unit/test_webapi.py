@@ -114,10 +114,10 @@ def refusal(status: int, code: str = "", message: str = "no", **headers: str) ->
     return answer({"error": {"code": code, "message": message}}, status, **headers)
 
 
-def raw(content: bytes, **headers: str) -> Fault:
+def raw(content: bytes, status: int = 200, **headers: str) -> Fault:
     """An answer whose bytes are the client's to inflate and to parse."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return lambda _: httpx.Response(200, stream=httpx.ByteStream(content), headers=named)
+    return lambda _: httpx.Response(status, stream=httpx.ByteStream(content), headers=named)
 
 
 def broken(kind: type[httpx.TransportError]) -> Fault:
@@ -357,9 +357,7 @@ async def test_an_answer_that_is_not_as_documented_is_bad(fault: Fault) -> None:
 
 async def test_a_huge_error_is_cut_and_its_escapes_are_out() -> None:
     hostile = "\x1b[31mred\x1b]0;title\x07\r\nlog: \u202eforged\x9b2J \ud83d" + "x" * 50_000
-    script = Script(
-        lambda _: httpx.Response(400, json={"error": {"code": "-2147188707", "message": hostile}})
-    )
+    script = Script(raw(json.dumps({"error": {"code": "-2147188707", "message": hostile}}).encode(), 400))
     async with api(script) as web:
         with pytest.raises(Refused) as caught:
             await web.who_am_i()
@@ -367,7 +365,7 @@ async def test_a_huge_error_is_cut_and_its_escapes_are_out() -> None:
     assert caught.value.message.startswith("red log: forged xxx")
     assert len(caught.value.message) == 2000
     assert str(caught.value).isprintable()
-    script = Script(lambda _: httpx.Response(400, content=b"x" * 10_000_000))
+    script = Script(raw(b"x" * 10_000_000, 400))
     async with api(script) as web:
         with pytest.raises(Refused, match="Bad Request"):
             await web.who_am_i()
