@@ -91,10 +91,16 @@ class ImportRequest:
         """
         upgrade = message.startswith("StageAndUpgrade")
         known = {
-            "OverwriteUnmanagedCustomizations", "PublishWorkflows", "SkipProductUpdateDependencies",
-            "HoldingSolution", "ConvertToManaged", "ImportJobId", "SolutionParameters", "ComponentParameters",
+            "OverwriteUnmanagedCustomizations",
+            "PublishWorkflows",
+            "SkipProductUpdateDependencies",
+            "HoldingSolution",
+            "ConvertToManaged",
+            "ImportJobId",
+            "SolutionParameters",
+            "ComponentParameters",
             "CustomizationFile",
-        }  # fmt: skip
+        }
         for name in sorted(body.keys() - known):
             raise DataverseError(
                 Code.INVALID_REQUEST,
@@ -254,7 +260,7 @@ class Engine:
             failure = error
         except (Abandoned, sqlite3.Error):
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # a defect here fails the operation, not the worker
             _log.exception("operation %s", work.message)
             failure = DataverseError(Code.UNEXPECTED, f"An unexpected error occurred: {error!r}.", status=500)
         with self._store.write() as db:
@@ -271,9 +277,16 @@ class Engine:
             there = rules.find(db, manifest.unique_name)
             sub_kind = _NEW if there is None else _UPGRADE if asked_upgrade else _UPDATE
             self._start_history(
-                db, work, manifest.unique_name, str(manifest.version), manifest.publisher.display_name,
-                managed=manifest.managed, overwrite=request.overwrite, kind=_OPERATION_IMPORT, sub_kind=sub_kind,
-            )  # fmt: skip
+                db,
+                work,
+                manifest.unique_name,
+                str(manifest.version),
+                manifest.publisher.display_name,
+                managed=manifest.managed,
+                overwrite=request.overwrite,
+                kind=_OPERATION_IMPORT,
+                sub_kind=sub_kind,
+            )
             db.execute(
                 "UPDATE import_job SET solution_name = ? WHERE id = ?", (manifest.unique_name, work.job)
             )
@@ -349,22 +362,35 @@ class Engine:
         if there is None or blocked is not None:
             name = manifest.unique_name if there is None else f"{manifest.unique_name}_Upgrade"
             row = layers.solution_row(
-                name, str(manifest.version), owner, layers.next_position(db), at, managed=manifest.managed,
+                name,
+                str(manifest.version),
+                owner,
+                layers.next_position(db),
+                at,
+                managed=manifest.managed,
                 upgrade_of=there.id if there is not None else None,
-            )  # fmt: skip
+            )
             db.execute(layers.INSERT_SOLUTION, row)
             solution_id = row[0]
         else:
             solution_id = there.id
         db.execute(
             "UPDATE solution SET unique_name = CASE WHEN upgrade_of IS NULL THEN ? ELSE unique_name END,"
-            " display_name = ?, description = ?, version = ?, platform_version = ?, publisher = ?, package = ?,"
+            " display_name = ?, description = ?, version = ?, platform_version = ?, publisher = ?, package "
+            "= ?,"
             " updated_on = ? WHERE id = ?",
             (
-                manifest.unique_name, manifest.display_name, manifest.description, str(manifest.version),
-                manifest.platform_version, owner, work.package, at, solution_id,
+                manifest.unique_name,
+                manifest.display_name,
+                manifest.description,
+                str(manifest.version),
+                manifest.platform_version,
+                owner,
+                work.package,
+                at,
+                solution_id,
             ),
-        )  # fmt: skip
+        )
         ids = layers.put_layers(db, solution_id, plan, managed=manifest.managed)
         if there is not None and blocked is None and (upgrade or not manifest.managed):
             kept = set(ids.values())
@@ -376,7 +402,8 @@ class Engine:
         layers.put_edges(db, solution_id, plan, whole=upgrade)
         if manifest.managed and request.overwrite:
             db.executemany(
-                "DELETE FROM layer WHERE component = ? AND solution = (SELECT id FROM solution WHERE unique_name = ?)",
+                "DELETE FROM layer WHERE component = ? AND solution = (SELECT id FROM solution WHERE "
+                "unique_name = ?)",
                 [(id_, layers.ACTIVE) for id_ in ids.values()],
             )
         layers.set_values(db, solution, request.values, at)
@@ -392,9 +419,16 @@ class Engine:
             if there.platform:
                 raise not_modelled(f"Removing '{name}', which belongs to the platform or an installed app,")
             self._start_history(
-                db, work, there.unique_name, there.version, there.publisher_name,
-                managed=there.managed, overwrite=False, kind=_OPERATION_UNINSTALL, sub_kind=0,
-            )  # fmt: skip
+                db,
+                work,
+                there.unique_name,
+                there.version,
+                there.publisher_name,
+                managed=there.managed,
+                overwrite=False,
+                kind=_OPERATION_UNINSTALL,
+                sub_kind=0,
+            )
             mine = layers.layers_of(db, there.id)
             if there.managed:
                 removed = rules.removed_by(db, there.id, ())
@@ -426,19 +460,36 @@ class Engine:
             self._finish(db, work, None, None)
 
     def _start_history(
-        self, db: sqlite3.Connection, work: Work, name: str, version: str, publisher: str, *, managed: bool,
-        overwrite: bool, kind: int, sub_kind: int,
-    ) -> None:  # fmt: skip
+        self,
+        db: sqlite3.Connection,
+        work: Work,
+        name: str,
+        version: str,
+        publisher: str,
+        *,
+        managed: bool,
+        overwrite: bool,
+        kind: int,
+        sub_kind: int,
+    ) -> None:
         """The one history row of an operation; run again after a crash, it finds its row."""
         db.execute(
             "INSERT INTO history (id, number, operation, name, version, publisher, managed, overwrite, kind,"
             " sub_kind, status, started_on) VALUES (?, (SELECT coalesce(max(number), 0) + 1 FROM history),"
             " ?, ?, ?, ?, ?, ?, ?, ?, 0, ?) ON CONFLICT (operation) DO NOTHING",
             (
-                str(uuid.uuid4()), work.operation, name, version, publisher, managed, overwrite, kind, sub_kind,
+                str(uuid.uuid4()),
+                work.operation,
+                name,
+                version,
+                publisher,
+                managed,
+                overwrite,
+                kind,
+                sub_kind,
                 now(),
             ),
-        )  # fmt: skip
+        )
 
     def _finish(
         self,
@@ -454,7 +505,8 @@ class Engine:
         code = failure.code.signed if failure else 0
         text = failure.message if failure else None
         db.execute(
-            "UPDATE operation SET state = 3, status = ?, turn = NULL, text = ?, error_code = ?, completed_on = ?,"
+            "UPDATE operation SET state = 3, status = ?, turn = NULL, text = ?, error_code = ?, "
+            "completed_on = ?,"
             " package = NULL WHERE id = ?",
             (_FAILED if failure else _SUCCEEDED, text, code, at, work.operation),
         )
@@ -468,20 +520,32 @@ class Engine:
                 "UPDATE import_job SET progress = ?, content = ?, errors = ?, warnings = ?, completed_on = ?"
                 " WHERE id = ?",
                 (
-                    progress, content, json.dumps([[code, text]] if failure else []), json.dumps(list(warnings)), at,
+                    progress,
+                    content,
+                    json.dumps([[code, text]] if failure else []),
+                    json.dumps(list(warnings)),
+                    at,
                     work.job,
                 ),
-            )  # fmt: skip
+            )
         if failure and work.message.startswith(("Uninstall", "Delete")):
             # Its own transaction was rolled back, with the history row of the start.
             there = rules.find(db, work.parameters["SolutionUniqueName"])
             if there:
                 self._start_history(
-                    db, work, there.unique_name, there.version, there.publisher_name,
-                    managed=there.managed, overwrite=False, kind=_OPERATION_UNINSTALL, sub_kind=0,
-                )  # fmt: skip
+                    db,
+                    work,
+                    there.unique_name,
+                    there.version,
+                    there.publisher_name,
+                    managed=there.managed,
+                    overwrite=False,
+                    kind=_OPERATION_UNINSTALL,
+                    sub_kind=0,
+                )
         db.execute(
-            "UPDATE history SET status = 1, result = ?, error_code = ?, error = ?, ended_on = ? WHERE operation = ?",
+            "UPDATE history SET status = 1, result = ?, error_code = ?, error = ?, ended_on = ? WHERE "
+            "operation = ?",
             (failure is None, code, text, at, work.operation),
         )
         layers.forget_packages(db)
@@ -578,7 +642,8 @@ class Engine:
         if there.managed:
             raise DataverseError(
                 Code.MANAGED_CANNOT_BE_EXPORTED,
-                f"An error occurred while exporting a solution. Managed solutions cannot be exported: {unique_name}.",
+                f"An error occurred while exporting a solution. Managed solutions cannot be exported: "
+                f"{unique_name}.",
             )
         return rewrite(self._package(there.package), managed=managed, version=there.version)
 
@@ -591,7 +656,8 @@ class Engine:
         """
         with self._store.look() as db:
             row = db.execute(
-                "SELECT p.content FROM export_job e LEFT JOIN package p ON p.sha256 = e.package WHERE e.id = ?",
+                "SELECT p.content FROM export_job e LEFT JOIN package p ON p.sha256 = e.package WHERE e.id "
+                "= ?",
                 (job,),
             ).fetchone()
         if row is None or row[0] is None:
@@ -642,7 +708,8 @@ class Engine:
         ):
             raise DataverseError(
                 Code.INVALID_ARGUMENT,
-                f"The connector id '{connector_id}' is not of the form /providers/Microsoft.PowerApps/apis/NAME.",
+                f"The connector id '{connector_id}' is not of the form "
+                "/providers/Microsoft.PowerApps/apis/NAME.",
             )
         row = (name, display_name or name, connector_id, "Connected", now())
         with self._store.write() as db:
@@ -767,7 +834,8 @@ def missing_dependencies(db: sqlite3.Connection, unique_name: str) -> list[dict[
     """
     there = find_solution(db, unique_name)
     rows = db.execute(
-        "SELECT solution, dependent_kind, dependent_key, dependent_name, required_kind, required_key, required_name"
+        "SELECT solution, dependent_kind, dependent_key, dependent_name, required_kind, required_key, "
+        "required_name"
         " FROM dependency d WHERE solution = ? AND declared AND NOT EXISTS (SELECT 1 FROM component c"
         " WHERE c.kind = d.required_kind AND c.key = d.required_key)",
         (there.id,),
@@ -842,7 +910,8 @@ def _upgrade_error(
 
 def _foreign_text(component: str | None) -> str:
     return (
-        f"The uninstall operation will delete the base layer for the component {component}. The operation cannot "
+        f"The uninstall operation will delete the base layer for the component {component}. The operation "
+        "cannot "
         "continue because there are other managed layers over the base layer."
     )
 
@@ -873,7 +942,8 @@ def _check_parameters(
             raise DataverseError(
                 Code.DUPLICATE_KEY_VALUE,
                 f"A record that has the attribute values Schema Name = {name} already exists. The entity key "
-                "ndx_envvarval_schemaname requires that this set of attributes contains unique values. Select "
+                "ndx_envvarval_schemaname requires that this set of attributes contains unique values. "
+                "Select "
                 "unique values and try again.",
             )
     references = {reference.logical_name: reference for reference in solution.connection_references}
@@ -892,7 +962,8 @@ def _check_parameters(
             if given and given.lower() != wanted.lower():
                 raise DataverseError(
                     Code.IMPORT_FAILED,
-                    f"The connection '{connection}' is of the connector {given}, but connection reference '{name}' "
+                    f"The connection '{connection}' is of the connector {given}, but connection reference "
+                    f"'{name}' "
                     f"needs {wanted}.",
                 )
     blamed.clear()
@@ -987,7 +1058,9 @@ def _details(db: sqlite3.Connection, solution: Solution) -> list[dict[str, objec
         }
         present = there("connectionreference", reference.logical_name)
         details.append(detail(reference.logical_name, "connectionreference", present, attributes))
-    for variable in solution.environment_variables:
+    # Against the order of the package's files, as in the one answer that was captured.
+    variables = solution.environment_variables[::-1]
+    for variable in variables:
         attributes = {
             "schemaname": variable.schema_name,
             "displayname": variable.display_name,
@@ -1001,7 +1074,7 @@ def _details(db: sqlite3.Connection, solution: Solution) -> list[dict[str, objec
         }
         present = there("environmentvariabledefinition", variable.schema_name)
         details.append(detail(variable.display_name, "EnvironmentVariableDefinition", present, attributes))
-    for variable in solution.environment_variables:
+    for variable in variables:
         if variable.packaged_value is None and variable.packaged_value_id is None:
             continue
         attributes = {

@@ -170,7 +170,8 @@ class EmbeddedEnvironment:
             job: the ImportJobId that the client asked for.
 
         Raises:
-            DataverseError: another operation holds the environment (429, 80071151), the upload does not exist,
+            DataverseError: another operation holds the environment (429, 80071151), the upload does not
+            exist,
                 or the job id is taken.
 
         """
@@ -198,18 +199,30 @@ class EmbeddedEnvironment:
                     status=412,
                 )
             db.execute(
-                "INSERT INTO operation (id, number, message, name, type, parameters, package, job, state, status,"
+                "INSERT INTO operation (id, number, message, name, type, parameters, package, job, state, "
+                "status,"
                 " turn, created_on) VALUES (?, (SELECT coalesce(max(number), 0) + 1 FROM operation),"
                 " ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
-                    operation, message, kind.name, kind.type, json.dumps(parameters), digest, job, READY, WAITING,
-                    1 if kind.alone else None, at,
+                    operation,
+                    message,
+                    kind.name,
+                    kind.type,
+                    json.dumps(parameters),
+                    digest,
+                    job,
+                    READY,
+                    WAITING,
+                    1 if kind.alone else None,
+                    at,
                 ),
-            )  # fmt: skip
+            )
             if imports:
                 db.execute(
-                    "INSERT INTO import_job (id, number, operation, name, progress, errors, warnings, created_on)"
-                    " VALUES (?, (SELECT coalesce(max(number), 0) + 1 FROM import_job), ?, ?, 0, '[]', '[]', ?)",
+                    "INSERT INTO import_job (id, number, operation, name, progress, errors, warnings, "
+                    "created_on)"
+                    " VALUES (?, (SELECT coalesce(max(number), 0) + 1 FROM import_job), ?, ?, 0, '[]', "
+                    "'[]', ?)",
                     (job, operation, kind.name, at),
                 )
             elif message == "ExportSolutionAsync":
@@ -261,7 +274,8 @@ class EmbeddedEnvironment:
         with self.store.write() as db:
             at = now()
             db.execute(
-                "UPDATE operation SET state = ?, status = ?, started_on = coalesce(started_on, ?) WHERE id = ?",
+                "UPDATE operation SET state = ?, status = ?, started_on = coalesce(started_on, ?) WHERE id "
+                "= ?",
                 (LOCKED, IN_PROGRESS, at, operation),
             )
             db.execute(
@@ -301,7 +315,8 @@ def _refuse_second(db: sqlite3.Connection, name: str) -> None:
     if running:
         raise DataverseError(
             Code.OPERATION_RUNNING,
-            f"Cannot start another [{name}] because there is a previous [{running[0]}] running at this moment. "
+            f"Cannot start another [{name}] because there is a previous [{running[0]}] running at this "
+            "moment. "
             "Use Solution History for more details.",
             status=429,
             retry_after=RETRY_AFTER,

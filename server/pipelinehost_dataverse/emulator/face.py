@@ -80,7 +80,10 @@ class Face:
         async def found() -> Response:
             if version not in ("9.0", "9.1", "9.2"):
                 raise DataverseError(Code.NO_SUCH_SEGMENT, f"There is no Web API v{version}.", status=404)
-            root = f"{str(request.base_url).rstrip('/')}/api/data/v{version}/"
+            # Not base_url: that forgets the prefix below which the loopback server mounts this.
+            url = request.url
+            prefix = request.scope.get("root_path", "")
+            root = f"{url.scheme}://{url.netloc}{prefix}/api/data/v{version}/"
             call = _Call(request, dict(parse_qsl(request.url.query, keep_blank_values=True)), root)
             return await self._route(call, request.path_params["path"])
 
@@ -104,8 +107,7 @@ class Face:
             response = _error(error, request.headers.get("prefer", ""))
         except ClientDisconnect:
             response = Response(status_code=499)
-        except Exception as error:
-            # A request must not end the environment; the cause is in the log, as in the real service.
+        except Exception as error:  # noqa: BLE001  # a request must not end the environment; it is in the log
             _log.exception("%s %s", request.method, request.url.path)
             response = _error(
                 DataverseError(Code.UNEXPECTED, f"An unexpected error occurred: {error!r}.", status=500), ""
@@ -506,10 +508,12 @@ def _parse_body(pieces: list[bytes]) -> tuple[dict[str, Any], bytes | None]:
 def _package(content: bytes | None) -> bytes:
     if not content:
         raise DataverseError(Code.INVALID_ARGUMENT, "The required parameter 'CustomizationFile' is missing.")
-    pieces = []
+    step = _SLICE * 4 // 3
     try:
-        for at in range(0, len(content), _SLICE * 4 // 3):
-            pieces.append(binascii.a2b_base64(content[at : at + _SLICE * 4 // 3], strict_mode=True))
+        pieces = [
+            binascii.a2b_base64(content[at : at + step], strict_mode=True)
+            for at in range(0, len(content), step)
+        ]
     except ValueError as error:
         raise DataverseError(Code.INVALID_ARGUMENT, f"'CustomizationFile' is not base64: {error}.") from None
     package = b"".join(pieces)

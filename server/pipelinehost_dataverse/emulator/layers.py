@@ -17,7 +17,8 @@ ACTIVE = "Active"
 """The solution that holds unmanaged layers whose own solution is gone."""
 
 INSERT_SOLUTION = (
-    "INSERT INTO solution (id, unique_name, display_name, description, version, platform_version, managed, visible,"
+    "INSERT INTO solution (id, unique_name, display_name, description, version, platform_version, managed, "
+    "visible,"
     " platform, publisher, position, upgrade_of, package, installed_on, updated_on)"
     " VALUES (?, ?, ?, '', ?, '', ?, ?, ?, ?, ?, ?, NULL, ?, ?)"
 )
@@ -31,7 +32,7 @@ class Plan(NamedTuple):
     layers: list[tuple[bytes, str, str, str, int]]
     """Digest, name, schema name, facts, behaviour; in the order of ``components``."""
     edges: list[tuple[str, str, str, str, str, str, bool]]
-    """Kind, key and name of the dependent, the same of what it requires, and whether that comes from outside."""
+    """Kind, key and name of the dependent, the same of what it requires, and whether that is outside."""
 
 
 def solution_row(
@@ -47,9 +48,19 @@ def solution_row(
 ) -> tuple[Any, ...]:
     """Parameters of ``INSERT_SOLUTION``; the first one is the new id."""
     return (
-        str(uuid.uuid4()), name, name, version, managed, not platform, platform, publisher, position, upgrade_of, at,
+        str(uuid.uuid4()),
+        name,
+        name,
+        version,
+        managed,
+        not platform,
+        platform,
+        publisher,
+        position,
+        upgrade_of,
         at,
-    )  # fmt: skip
+        at,
+    )
 
 
 def publisher_id(
@@ -107,7 +118,8 @@ def put_layers(
     _give_codes(db, {key.kind for key in ids})
     db.executemany(
         "INSERT INTO layer (solution, component, sha256, name, schema_name, facts, behavior, published)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (solution, component) DO UPDATE SET sha256 = excluded.sha256,"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (solution, component) DO UPDATE SET sha256 = "
+        "excluded.sha256,"
         " name = excluded.name, schema_name = excluded.schema_name, facts = excluded.facts,"
         " behavior = excluded.behavior, published = excluded.published",
         [(solution, id_, *layer, managed) for id_, layer in zip(ids.values(), plan.layers, strict=True)],
@@ -150,7 +162,8 @@ def drop_layers(db: sqlite3.Connection, solution: str, components: Sequence[int]
         "DELETE FROM layer WHERE solution = ? AND component = ?", [(solution, id_) for id_ in components]
     )
     db.executemany(
-        "DELETE FROM component WHERE id = ? AND NOT EXISTS (SELECT 1 FROM layer WHERE component = component.id)",
+        "DELETE FROM component WHERE id = ? AND NOT EXISTS (SELECT 1 FROM layer WHERE component = "
+        "component.id)",
         [(id_,) for id_ in components],
     )
     db.execute("DELETE FROM switch WHERE component NOT IN (SELECT id FROM component)")
@@ -159,7 +172,7 @@ def drop_layers(db: sqlite3.Connection, solution: str, components: Sequence[int]
         ("binding", "connectionreference", "logical_name"),
     ):
         db.execute(
-            f"DELETE FROM {table} WHERE lower({column}) NOT IN (SELECT key FROM component WHERE kind = ?)",  # noqa: S608  # constants
+            f"DELETE FROM {table} WHERE lower({column}) NOT IN (SELECT key FROM component WHERE kind = ?)",  # noqa: S608  # of constants
             (kind,),
         )
 
@@ -167,7 +180,8 @@ def drop_layers(db: sqlite3.Connection, solution: str, components: Sequence[int]
 def leave_to_active(db: sqlite3.Connection, solution: str, components: Sequence[int]) -> None:
     """Take components out of an unmanaged solution; they stay in the environment."""
     db.executemany(
-        "DELETE FROM layer WHERE solution = ? AND component = ? AND EXISTS (SELECT 1 FROM layer x JOIN solution s"
+        "DELETE FROM layer WHERE solution = ? AND component = ? AND EXISTS (SELECT 1 FROM layer x JOIN "
+        "solution s"
         " ON s.id = x.solution WHERE x.component = layer.component AND x.solution <> layer.solution"
         " AND NOT s.managed)",
         [(solution, id_) for id_ in components],
@@ -204,7 +218,7 @@ def put_edges(db: sqlite3.Connection, solution: str, plan: Plan, *, whole: bool)
 def set_values(
     db: sqlite3.Connection, solution: Solution, given: Mapping[str, tuple[str, str | None]], at: str
 ) -> None:
-    """Give environment variables their values: what was given wins, then what is there, then the packaged one.
+    """Give environment variables their values: what was given wins over what is there and what is packaged.
 
     A value that came in a package is replaced by a later package's; one that a customer set is not, unless
     the package is unmanaged.
@@ -240,7 +254,8 @@ def set_values(
 def bind(db: sqlite3.Connection, given: Mapping[str, tuple[str, str]]) -> None:
     """Put connections behind connection references."""
     db.executemany(
-        "INSERT INTO binding VALUES (?, ?) ON CONFLICT (logical_name) DO UPDATE SET connection = excluded.connection",
+        "INSERT INTO binding VALUES (?, ?) ON CONFLICT (logical_name) DO UPDATE SET connection = "
+        "excluded.connection",
         [(name, connection) for name, (connection, _) in given.items()],
     )
 

@@ -176,7 +176,8 @@ class _Filter:
         if given != expected and (given, expected) != ("integer", "double"):
             raise _invalid(
                 "A binary operator with incompatible types was detected. Found operand types "
-                f"'{_EDM[expected]}' and '{_EDM.get(given, given)}' for operator kind '{operator}' on '{name}'."
+                f"'{_EDM[expected]}' and '{_EDM.get(given, given)}' for operator kind '{operator}' on "
+                f"'{name}'."
             )
         if kind == "string":
             self.parameters.append(text[1:-1].replace("''", "'"))
@@ -282,7 +283,7 @@ def plan(
     if "$skiptoken" in options:
         offset = _number("$skiptoken", options["$skiptoken"])
     shown_columns = ", ".join(f'"{name}"' for name in columns)
-    sql = f"SELECT {shown_columns} {body} ORDER BY {_order(table, options)} LIMIT {size + 1} OFFSET {offset}"  # as above
+    sql = f"SELECT {shown_columns} {body} ORDER BY {_order(table, options)} LIMIT {size + 1} OFFSET {offset}"
     count = f"SELECT count(*) {body}" if options.get("$count") == "true" else None
     return Query(sql, tuple(parameters), columns, shown, tuple(expand), count, size, offset)
 

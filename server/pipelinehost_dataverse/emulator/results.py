@@ -46,8 +46,10 @@ def log(
     ticks = _ticks(ended)
     verdict = _result(failure, ticks)
     parts = [
-        f'<importexportxml start="{_ticks(started)}" stop="{ticks}" progress="{progress:g}" processed="true" '
-        f'succeeded="{"failure" if failure else "success"}" status="">'
+        (
+            f'<importexportxml start="{_ticks(started)}" stop="{ticks}" progress="{progress:g}" '
+            f'processed="true" succeeded="{"failure" if failure else "success"}" status="">'
+        )
     ]
     manifest = "" if solution is None else _manifest(solution)
     parts.append(
@@ -92,8 +94,8 @@ def _element(tag: str, component: Component, result: str) -> str:
 def _result(failure: DataverseError | None, ticks: int) -> str:
     if failure is None:
         return f'<result result="success" errorcode="0" errortext="" datetimeticks="{ticks}" />'
-    text = quoteattr(_legal(failure.message))
-    return f'<result result="failure" errorcode="{failure.code.text}" errortext={text} datetimeticks="{ticks}" />'
+    code, text = failure.code.text, quoteattr(_legal(failure.message))
+    return f'<result result="failure" errorcode="{code}" errortext={text} datetimeticks="{ticks}" />'
 
 
 def _legal(text: str) -> str:

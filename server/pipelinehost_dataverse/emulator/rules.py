@@ -122,7 +122,8 @@ def is_system(key: ComponentKey) -> bool:
 def find(db: sqlite3.Connection, unique_name: str) -> Installed | None:
     """The installed solution of that unique name, or None."""
     row = db.execute(
-        "SELECT s.id, s.unique_name, s.display_name, s.version, s.managed, s.platform, s.position, p.unique_name,"
+        "SELECT s.id, s.unique_name, s.display_name, s.version, s.managed, s.platform, s.position, "
+        "p.unique_name,"
         " p.display_name, s.package FROM solution s JOIN publisher p ON p.id = s.publisher"
         " WHERE s.unique_name = ?",
         (unique_name,),
@@ -166,7 +167,8 @@ def check(
             verdict.errors.append(
                 DataverseError(
                     Code.WRONG_PUBLISHER,
-                    f"The following managed solution cannot be imported: {name}. The publisher name cannot be "
+                    f"The following managed solution cannot be imported: {name}. The publisher name cannot "
+                    "be "
                     f"changed from {there.publisher} to {manifest.publisher.unique_name}.",
                 )
             )
@@ -181,7 +183,8 @@ def check(
         verdict.errors.append(
             DataverseError(
                 Code.IMPORT_FAILED,
-                f"The solution {name} cannot be upgraded: no managed version of it is installed. Import it instead.",
+                f"The solution {name} cannot be upgraded: no managed version of it is installed. Import it "
+                "instead.",
             )
         )
     if upgrade is not None and verdict.pending:
@@ -254,7 +257,8 @@ def _check_dependencies(
             DataverseError(
                 Code.MISSING_DEPENDENCIES,
                 f"The following solution cannot be imported: {manifest.unique_name}. Some dependencies are "
-                f"missing. The missing dependencies are : <MissingDependencies>{listed}</MissingDependencies> , "
+                f"missing. The missing dependencies are : "
+                f"<MissingDependencies>{listed}</MissingDependencies> , "
                 "ProductUpdatesOnly : False",
             )
         )
@@ -302,7 +306,8 @@ def _base_error(component: Component, object_id: str) -> DataverseError:
     kind = component.kind
     return DataverseError(
         Code.UNMANAGED_BASE,
-        f"A managed solution cannot overwrite the {kind} component {component.schema_name} with Id={object_id} "
+        f"A managed solution cannot overwrite the {kind} component {component.schema_name} with "
+        f"Id={object_id} "
         f"which has an unmanaged base instance. The most likely scenario for this error is that an unmanaged "
         f"solution has installed a new unmanaged {kind} component on the target system, and now a managed "
         f"solution from the same publisher is trying to install that same {kind} component as managed. This "
@@ -319,7 +324,8 @@ def removed_by(
     """
     rows = db.execute(
         "SELECT c.kind, c.key, c.id FROM layer l JOIN component c ON c.id = l.component WHERE l.solution = ?"
-        " AND NOT EXISTS (SELECT 1 FROM layer x WHERE x.component = l.component AND x.solution <> l.solution)",
+        " AND NOT EXISTS (SELECT 1 FROM layer x WHERE x.component = l.component AND x.solution <> "
+        "l.solution)",
         (solution,),
     )
     found = {ComponentKey(kind, key): id_ for kind, key, id_ in rows}

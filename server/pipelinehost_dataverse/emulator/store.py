@@ -317,7 +317,8 @@ class Store:
             return
         if found or db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             raise ValueError(
-                f"{self.path} has format {found}, this version reads {FORMAT}; use a new file for the environment"
+                f"{self.path} has format {found}, this version reads {FORMAT}; use a new file for the "
+                "environment"
             )
         for model in MODELS:
             peewee.SchemaManager(model, self._writer).create_all()
@@ -351,5 +352,5 @@ class Store:
 
 
 def _raw(database: peewee.SqliteDatabase) -> sqlite3.Connection:
-    connection: Any = database.connection()  # type: ignore[no-untyped-call]  # peewee's stub leaves it untyped
+    connection: Any = database.connection()  # type: ignore[no-untyped-call]  # so is the stub
     return cast("sqlite3.Connection", connection)

@@ -16,12 +16,12 @@ TOP_LAYER = """
 
 
 def _top(kind: str, columns: str, joins: str = "") -> str:
-    return f"SELECT {columns} FROM ({TOP_LAYER.format(kind=kind)}) t {joins} WHERE t.depth = 1"  # noqa: S608  # constants of this module only
+    return f"SELECT {columns} FROM ({TOP_LAYER.format(kind=kind)}) t {joins} WHERE t.depth = 1"  # noqa: S608  # of constants
 
 
 def _ismanaged(alias: str = "t") -> str:
     return (
-        f"NOT EXISTS (SELECT 1 FROM layer x JOIN solution y ON y.id = x.solution "  # noqa: S608  # as above
+        f"NOT EXISTS (SELECT 1 FROM layer x JOIN solution y ON y.id = x.solution "  # noqa: S608  # of constants
         f"WHERE x.component = {alias}.component AND NOT y.managed)"
     )
 
@@ -48,10 +48,13 @@ _ALL = (
         "solution",
         "solutionid",
         "solutionid:guid uniquename friendlyname description version ismanaged:boolean isvisible:boolean "
-        "solutionpackageversion installedon:datetime createdon:datetime modifiedon:datetime updatedon:datetime "
+        "solutionpackageversion installedon:datetime createdon:datetime modifiedon:datetime "
+        "updatedon:datetime "
         "_publisherid_value:guid _parentsolutionid_value:guid upgradeinfo",
-        """SELECT id AS solutionid, unique_name AS uniquename, display_name AS friendlyname, description, version,
-             managed AS ismanaged, visible AS isvisible, nullif(platform_version, '') AS solutionpackageversion,
+        """SELECT id AS solutionid, unique_name AS uniquename, display_name AS friendlyname, description,
+             version,
+             managed AS ismanaged, visible AS isvisible, nullif(platform_version, '') AS
+             solutionpackageversion,
              installed_on AS installedon, installed_on AS createdon, updated_on AS modifiedon,
              updated_on AS updatedon, publisher AS _publisherid_value, upgrade_of AS _parentsolutionid_value,
              NULL AS upgradeinfo, position FROM solution""",
@@ -86,15 +89,16 @@ _ALL = (
         "solutioncomponentdefinition",
         "solutioncomponentdefinitionid",
         "solutioncomponentdefinitionid:guid name primaryentityname solutioncomponenttype:integer",
-        """SELECT printf('%08x-0000-4000-8000-%012x', code, code) AS solutioncomponentdefinitionid, kind AS name,
-             kind AS primaryentityname, code AS solutioncomponenttype FROM kind_code""",
+        """SELECT printf('%08x-0000-4000-8000-%012x', code, code) AS solutioncomponentdefinitionid,
+             kind AS name, kind AS primaryentityname, code AS solutioncomponenttype FROM kind_code""",
         order="solutioncomponenttype",
     ),
     _table(
         "msdyn_solutioncomponentsummaries",
         "msdyn_solutioncomponentsummary",
         "msdyn_solutioncomponentsummaryid",
-        "msdyn_solutioncomponentsummaryid:guid msdyn_solutionid:guid msdyn_objectid:guid msdyn_name msdyn_displayname "
+        "msdyn_solutioncomponentsummaryid:guid msdyn_solutionid:guid msdyn_objectid:guid msdyn_name "
+        "msdyn_displayname "
         "msdyn_schemaname msdyn_uniquename msdyn_componenttype:integer msdyn_componenttypename "
         "msdyn_componentlogicalname msdyn_primaryentityname msdyn_ismanaged:boolean msdyn_workflowcategory "
         "msdyn_status msdyn_total:integer",
@@ -120,7 +124,8 @@ _ALL = (
         "isrequired:boolean parameterkey apiid ismanaged:boolean statecode:integer",
         _top(
             "environmentvariabledefinition",
-            "t.object_id AS environmentvariabledefinitionid, t.schema_name AS schemaname, t.name AS displayname, "
+            "t.object_id AS environmentvariabledefinitionid, t.schema_name AS schemaname, t.name AS "
+            "displayname, "
             "json_extract(t.facts, '$.description') AS description, json_extract(t.facts, '$.type') AS type, "
             "json_extract(t.facts, '$.default') AS defaultvalue, "
             "json_extract(t.facts, '$.required') AS isrequired, "
@@ -162,12 +167,14 @@ _ALL = (
         "connectionreferences",
         "connectionreference",
         "connectionreferenceid",
-        "connectionreferenceid:guid connectionreferencelogicalname connectionreferencedisplayname description "
+        "connectionreferenceid:guid connectionreferencelogicalname connectionreferencedisplayname "
+        "description "
         "connectorid connectionid ismanaged:boolean statecode:integer statuscode:integer",
         _top(
             "connectionreference",
             "t.object_id AS connectionreferenceid, t.schema_name AS connectionreferencelogicalname, "
-            "t.name AS connectionreferencedisplayname, json_extract(t.facts, '$.description') AS description, "
+            "t.name AS connectionreferencedisplayname, json_extract(t.facts, '$.description') AS "
+            "description, "
             "json_extract(t.facts, '$.connector_id') AS connectorid, b.connection AS connectionid, "
             f"{_ismanaged()} AS ismanaged, 0 AS statecode, 1 AS statuscode",
             "LEFT JOIN binding b ON b.logical_name = t.schema_name",
@@ -178,7 +185,8 @@ _ALL = (
         "workflows",
         "workflow",
         "workflowid",
-        "workflowid:guid name category:integer type:integer statecode:integer statuscode:integer ismanaged:boolean "
+        "workflowid:guid name category:integer type:integer statecode:integer statuscode:integer "
+        "ismanaged:boolean "
         "uniquename",
         _top(
             "workflow",
@@ -193,7 +201,8 @@ _ALL = (
         "asyncoperations",
         "asyncoperation",
         "asyncoperationid",
-        "asyncoperationid:guid name messagename operationtype:integer statecode:integer statuscode:integer message "
+        "asyncoperationid:guid name messagename operationtype:integer statecode:integer statuscode:integer "
+        "message "
         "friendlymessage errorcode:integer createdon:datetime startedon:datetime completedon:datetime "
         "modifiedon:datetime dependencytoken _createdby_value:guid _ownerid_value:guid",
         f"""SELECT id AS asyncoperationid, name, message AS messagename, type AS operationtype,
@@ -201,7 +210,7 @@ _ALL = (
              error_code AS errorcode, created_on AS createdon, started_on AS startedon,
              completed_on AS completedon, coalesce(completed_on, started_on, created_on) AS modifiedon,
              'SolutionOperation_' || (SELECT id FROM environment) AS dependencytoken,
-             {_USER} AS _createdby_value, {_USER} AS _ownerid_value, number FROM operation""",  # noqa: S608  # as above
+             {_USER} AS _createdby_value, {_USER} AS _ownerid_value, number FROM operation""",  # noqa: S608  # of constants
         order="number",
     ),
     _table(
@@ -213,14 +222,15 @@ _ALL = (
         f"""SELECT id AS importjobid, name, solution_name AS solutionname, progress, content AS data,
              created_on AS createdon, started_on AS startedon, completed_on AS completedon,
              coalesce(completed_on, started_on, created_on) AS modifiedon, {_USER} AS _createdby_value,
-             NULL AS operationcontext, number FROM import_job""",  # noqa: S608  # as above
+             NULL AS operationcontext, number FROM import_job""",  # noqa: S608  # of constants
         order="number",
     ),
     _table(
         "msdyn_solutionhistories",
         "msdyn_solutionhistory",
         "msdyn_solutionhistoryid",
-        "msdyn_solutionhistoryid:guid msdyn_name msdyn_uniquename msdyn_solutionid:guid msdyn_solutionversion "
+        "msdyn_solutionhistoryid:guid msdyn_name msdyn_uniquename msdyn_solutionid:guid "
+        "msdyn_solutionversion "
         "msdyn_publishername msdyn_operation:integer msdyn_suboperation:integer msdyn_status:integer "
         "msdyn_result:boolean msdyn_errorcode:integer msdyn_exceptionmessage msdyn_starttime:datetime "
         "msdyn_endtime:datetime msdyn_ismanaged:boolean msdyn_isoverwritecustomizations:boolean "
@@ -233,7 +243,7 @@ _ALL = (
              h.managed AS msdyn_ismanaged, h.overwrite AS msdyn_isoverwritecustomizations,
              h.operation AS msdyn_activityid, coalesce(o.job, h.operation) AS msdyn_correlationid,
              {_USER} AS _createdby_value, h.number AS number
-           FROM history h LEFT JOIN operation o ON o.id = h.operation""",  # noqa: S608  # as above
+           FROM history h LEFT JOIN operation o ON o.id = h.operation""",  # noqa: S608  # of constants
         sortable=False,
         order="number",
     ),
