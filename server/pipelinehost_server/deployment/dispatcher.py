@@ -1,0 +1,130 @@
+"""Who advances which run next, and when: in one process, a loop over the runs that are due."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+from pipelinehost.errors import ResourceExhausted
+from pipelinehost.v1.resources_pb2 import Event, Run, RunError
+from pipelinehost_server.deployment.findings import CATALOGUE, finding
+from pipelinehost_server.deployment.journal import Journal, Parked
+from pipelinehost_server.deployment.run import Execution, LookAgain
+from pipelinehost_server.store import Fenced, Store
+
+_log = logging.getLogger(__name__)
+_STORE_RETRY_SECONDS = 5.0
+"""Between attempts while the store cannot be written, for example because the disk is full."""
+_WAKING = frozenset({Event.KIND_DEPLOYMENT_REQUESTED, Event.KIND_RUN_STATE_CHANGED, Event.KIND_RUN_RESOLVED})
+
+
+class Dispatcher:
+    """Advances the runs that are due, some at once; a run that waits costs nothing."""
+
+    def __init__(self, store: Store, advancing: int, execution: Callable[[Journal], Execution]) -> None:
+        """Nothing is done yet.
+
+        Args:
+            store: where the runs are.
+            advancing: how many runs are advanced at once; 0 keeps them all queued.
+            execution: makes what advances a claimed run.
+        """
+        self._store = store
+        self._advancing = advancing
+        self._execution = execution
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._later: dict[str, asyncio.TimerHandle] = {}
+        self._wake = asyncio.Event()
+        self._loop: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Go on with everything that is due, unknown runs included, and follow the store from now on."""
+        self._store.listen(self._on_events)
+        for name in self._store.reads.unknown_runs():
+            self._look_again(name, timedelta())
+        self._wake.set()
+        self._loop = asyncio.create_task(self._run(), name="dispatcher")
+
+    async def stop(self) -> None:
+        """Let go of all runs where they are; the next start goes on with them."""
+        if self._loop is None:
+            return
+        for timer in self._later.values():
+            timer.cancel()
+        tasks = [self._loop, *self._tasks.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._loop = None
+
+    def _on_events(self, events: Sequence[Event]) -> None:
+        if any(e.kind in _WAKING for e in events):
+            self._wake.set()
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            free = self._advancing - len(self._tasks)
+            if free <= 0:
+                continue
+            # Runs under way are due as well, so that many more have to be asked for.
+            for name in self._store.reads.due_runs(self._advancing + len(self._later)):
+                if free > 0 and name not in self._tasks and name not in self._later:
+                    free -= 1
+                    self._begin(name)
+
+    def _begin(self, name: str) -> None:
+        task = asyncio.create_task(self._advance(name), name=name)
+        self._tasks[name] = task
+
+        def ended(task: asyncio.Task[None]) -> None:
+            del self._tasks[name]
+            self._wake.set()
+
+        task.add_done_callback(ended)
+
+    async def _advance(self, name: str) -> None:
+        try:
+            journal = await Journal.claim(self._store, name)
+            try:
+                await self._execution(journal).advance()
+            except (Parked, Fenced):
+                pass
+            except LookAgain as later:
+                self._look_again(name, later.after)
+            except ResourceExhausted:
+                raise
+            except Exception:  # noqa: BLE001 - whatever it is, the run must get an end
+                await self._defect(journal)
+        except Fenced:
+            pass
+        except Exception:  # noqa: BLE001 - the store may be full; the run stays due
+            _log.exception("%s could not be advanced; trying again in %s s", name, _STORE_RETRY_SECONDS)
+            self._look_again(name, timedelta(seconds=_STORE_RETRY_SECONDS))
+
+    async def _defect(self, journal: Journal) -> None:
+        """End a run that met a defect of ours: failed, or unknown once its import may have been received."""
+        incident = secrets.token_hex(4)
+        _log.exception("incident %s: a defect in %s", incident, journal.run.name)
+        entry = CATALOGUE["HOST_DEFECT"]
+        found = finding("HOST_DEFECT", incident=incident)
+        error = RunError(code=found.code, message=found.cause, remedy=found.remedy, retryable=entry.retryable)
+        if journal.run.state == Run.STATE_UNKNOWN or journal.import_open():
+            await journal.cannot_tell(error)
+            self._look_again(journal.run.name, timedelta(minutes=1))
+        else:
+            await journal.fail(error)
+
+    def _look_again(self, name: str, after: timedelta) -> None:
+        def due() -> None:
+            del self._later[name]
+            if name in self._tasks or len(self._tasks) >= max(self._advancing, 1):
+                self._look_again(name, timedelta(seconds=1))
+            elif self._advancing:
+                self._begin(name)
+
+        self._later[name] = asyncio.get_running_loop().call_later(after.total_seconds(), due)

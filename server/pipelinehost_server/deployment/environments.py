@@ -1,0 +1,250 @@
+"""The environments that the host talks to: one connector each, and the files of the embedded ones."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import httpx
+
+from pipelinehost import names
+from pipelinehost.errors import FailedPrecondition, NotFound, PipelineHostError, Unavailable
+from pipelinehost.v1.errors_pb2 import ErrorReason
+from pipelinehost.v1.resources_pb2 import Connection, Environment, Solution
+from pipelinehost_dataverse import webapi
+from pipelinehost_dataverse.emulator import EmbeddedEnvironment
+from pipelinehost_dataverse.webapi import DataverseError, EnvironmentUnreachable, WebApi
+from pipelinehost_server import rules
+from pipelinehost_server.config import Config
+from pipelinehost_server.store import Store
+
+_IN_PROCESS = "http://embedded.invalid"
+"""The base address of an environment in this process; it is never resolved."""
+
+
+class Environments:
+    """Gives the connector of each environment; opens embedded ones when they are first asked."""
+
+    def __init__(self, config: Config, store: Store) -> None:
+        self._config = config
+        self._store = store
+        self._open: dict[str, tuple[bytes, WebApi]] = {}
+        self._embedded: dict[str, EmbeddedEnvironment] = {}
+        self._opening = asyncio.Lock()
+
+    async def connect(self, environment: Environment) -> WebApi:
+        """The connector of an environment, kept for the next caller.
+
+        Raises:
+            EnvironmentUnreachable: the file of an embedded environment could not be opened.
+        """
+        wanted = _address(environment)
+        known = self._open.get(environment.name)
+        if known is not None and known[0] == wanted:
+            return known[1]
+        async with self._opening:
+            known = self._open.get(environment.name)
+            if known is not None and known[0] == wanted:
+                return known[1]
+            if known is not None:
+                await self._close(environment.name)
+            if environment.url:
+                api = WebApi(environment.url, connectivity_url=environment.connectivity_url or None)
+            else:
+                embedded = await asyncio.to_thread(self._open_file, environment)
+                self._embedded[environment.name] = embedded
+                transport = httpx.ASGITransport(app=embedded.app, raise_app_exceptions=False)
+                api = WebApi(_IN_PROCESS, connectivity_url=_IN_PROCESS, transport=transport)
+            self._open[environment.name] = (wanted, api)
+            return api
+
+    async def named(self, name: str) -> tuple[Environment, WebApi]:
+        """The record and the connector of the environment of that name.
+
+        Raises:
+            NotFound: there is no such record.
+        """
+        environment = self._store.reads.environment(name)
+        if environment is None:
+            raise NotFound(
+                ErrorReason.ERROR_REASON_RESOURCE_NOT_FOUND,
+                f"There is no environment {name}.",
+                remedy="List them with `pipelinehost environment list`.",
+                metadata={"resource": name},
+            )
+        return environment, await self.connect(environment)
+
+    async def open_embedded(self, environment: Environment) -> None:
+        """Make the file of an embedded environment, so that a defect of the disk shows at once."""
+        await self.connect(environment)
+
+    def quiet_period(self, environment: Environment) -> timedelta:
+        """How long nothing may be seen of an import before it counts as never received.
+
+        In this process nothing outlives the host, so an embedded environment needs none. On loopback a
+        request can lie in a socket for a moment. A real environment gets the connector's period.
+        """
+        if not environment.url:
+            return timedelta()
+        if environment.url.startswith("http://"):
+            return timedelta(seconds=2)
+        return webapi.QUIET_PERIOD
+
+    async def solutions(self, name: str) -> list[Solution]:
+        """The solutions in an environment, by unique name.
+
+        Raises:
+            PipelineHostError: no such environment, or it could not be asked.
+        """
+        environment, api = await self.named(name)
+        try:
+            return [
+                Solution(
+                    unique_name=s.unique_name,
+                    display_name=s.display_name,
+                    version=str(s.version),
+                    managed=s.managed,
+                    publisher=s.publisher_unique_name,
+                )
+                for s in await api.solutions()
+            ]
+        except DataverseError as error:
+            raise as_host_error(error, environment) from error
+
+    async def connections(self, name: str) -> list[Connection]:
+        """The connections in an environment, by id.
+
+        Raises:
+            PipelineHostError: no such environment, no address for connections, or it could not be asked.
+        """
+        environment, api = await self.named(name)
+        try:
+            found = await api.connections()
+        except DataverseError as error:
+            raise as_host_error(error, environment) from error
+        if found is None:
+            raise FailedPrecondition(
+                ErrorReason.ERROR_REASON_ENVIRONMENT_REFUSED,
+                f"{rules.title(environment)} has no address that lists connections.",
+                remedy="Set its connectivity address; without one, connection ids are taken as given.",
+            )
+        return [_connection(environment, c) for c in found]
+
+    async def create_connection(self, name: str, connection: Connection) -> Connection:
+        """Create a connection in an embedded environment; an empty name lets it choose an id.
+
+        Raises:
+            PipelineHostError: no such environment, not an embedded one, or it refused.
+        """
+        environment, api = await self.named(name)
+        self._require_embedded(environment)
+        try:
+            made = await api.create_connection(
+                connection.connector_id,
+                connection.display_name,
+                connection_id=names.slug(connection.name),
+            )
+        except DataverseError as error:
+            raise as_host_error(error, environment) from error
+        return _connection(environment, made)
+
+    async def delete_connection(self, connection_name: str) -> Connection:
+        """Delete a connection of an embedded environment; gives what was deleted.
+
+        Raises:
+            PipelineHostError: no such connection or environment, not an embedded one, or it refused.
+        """
+        slug, connection_id = names.parse("connection", connection_name)
+        environment, api = await self.named(names.environment(slug))
+        self._require_embedded(environment)
+        try:
+            found = next((c for c in await api.connections() or () if c.id == connection_id), None)
+            if found is None:
+                raise NotFound(
+                    ErrorReason.ERROR_REASON_RESOURCE_NOT_FOUND,
+                    f"{rules.title(environment)} has no connection {connection_id}.",
+                    remedy="List them with `pipelinehost connection list`.",
+                    metadata={"resource": connection_name},
+                )
+            await api.delete_connection(found.id)
+        except DataverseError as error:
+            raise as_host_error(error, environment) from error
+        return _connection(environment, found)
+
+    async def close(self) -> None:
+        """Close all connectors and files; operations that environments have accepted go on "
+        "when they are opened.
+        """
+        for name in list(self._open):
+            await self._close(name)
+
+    async def _close(self, name: str) -> None:
+        _, api = self._open.pop(name)
+        await api.aclose()
+        if (embedded := self._embedded.pop(name, None)) is not None:
+            await asyncio.to_thread(embedded.close)
+
+    def _open_file(self, environment: Environment) -> EmbeddedEnvironment:
+        folder = self._config.folder / "environments"
+        slug = names.slug(environment.name)
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return EmbeddedEnvironment.open(
+                folder / f"{slug}.sqlite",
+                name=slug,
+                region=environment.region,
+                installed_apps=dict(environment.installed_apps),
+                pace=self._config.embedded_pace,
+            )
+        except OSError as error:
+            raise EnvironmentUnreachable(
+                f"the file of the embedded environment cannot be opened: {error}", operation="open"
+            ) from error
+
+    def _require_embedded(self, environment: Environment) -> None:
+        if environment.url:
+            raise FailedPrecondition(
+                ErrorReason.ERROR_REASON_NOT_EMBEDDED,
+                f"{rules.title(environment)} is not an embedded environment.",
+                remedy="Create the connection in Power Apps, in that environment; then use its id.",
+                metadata={"resource": environment.name},
+            )
+
+
+def as_host_error(error: DataverseError, environment: Environment) -> PipelineHostError:
+    """What a caller of the host is told when an environment did not give its result."""
+    where = rules.title(environment)
+    if isinstance(error, EnvironmentUnreachable):
+        return Unavailable(
+            ErrorReason.ERROR_REASON_ENVIRONMENT_UNREACHABLE,
+            f"{where} could not be reached: {error.message}",
+            remedy="Check the environment's address and state, then repeat the call.",
+            metadata={"resource": environment.name},
+        )
+    code = f" ({error.code})" if error.code else ""
+    return FailedPrecondition(
+        ErrorReason.ERROR_REASON_ENVIRONMENT_REFUSED,
+        f"{where} answered: {error.message}{code}",
+        remedy="Mend that in the environment, then repeat the call.",
+        metadata={"resource": environment.name, "code": error.code, "request_id": error.request_id},
+    )
+
+
+def _connection(environment: Environment, connection: webapi.Connection) -> Connection:
+    return Connection(
+        name=names.connection(environment.name, connection.id),
+        display_name=connection.display_name,
+        connector_id=connection.connector_id,
+        status=connection.status,
+    )
+
+
+def _address(environment: Environment) -> bytes:
+    """What a connector depends on; a change of anything else leaves it open."""
+    kept = Environment(
+        url=environment.url,
+        connectivity_url=environment.connectivity_url,
+        region=environment.region,
+        installed_apps=environment.installed_apps,
+    )
+    return kept.SerializeToString(deterministic=True)

@@ -1,0 +1,323 @@
+"""The durable memory of one run: what is done stays done, whoever goes on with it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from pipelinehost.v1.resources_pb2 import (
+    ComponentResult,
+    Event,
+    Finding,
+    Progress,
+    Run,
+    RunChange,
+    RunError,
+    Setting,
+    Step,
+)
+from pipelinehost_server import rules
+from pipelinehost_server.store import KEEP, Keep, Store, Transaction
+
+_ALL = 1_000_000
+HOST = "host"
+"""Actor of what the host does by itself."""
+
+
+class Parked(Exception):
+    """The run waits for something and lets go of everything; it is gone on with when that has come."""
+
+
+class Journal:
+    """One attempt to advance a run, fenced by the run's epoch.
+
+    Each write is one transaction: the run's new state, its events, and what a step has found out. A write
+    raises ``Fenced`` as soon as somebody else has taken the run on (a cancel, or another claim).
+    """
+
+    def __init__(self, store: Store, run: Run, epoch: int) -> None:
+        self._store = store
+        self.run = run
+        self._epoch = epoch
+
+    @classmethod
+    async def claim(cls, store: Store, name: str) -> Journal:
+        """Take a run on; whoever had it before is fenced off."""
+        run, epoch = await store.write(lambda tx: tx.claim_run(name))
+        return cls(store, run, epoch)
+
+    def output(self, key: str) -> bytes | None:
+        """What was noted under this key, by this attempt or an earlier one."""
+        return self._store.reads.output(self.run.name, key)
+
+    async def note(self, key: str, value: bytes) -> None:
+        """Remember a value durably, before anything that relies on it is done."""
+        name, epoch = self.run.name, self._epoch
+
+        def job(tx: Transaction) -> Run:
+            tx.put_output(name, key, value)
+            return tx.save_run(self.run, [], epoch=epoch)
+
+        self.run = await self._store.write(job)
+
+    async def step(
+        self,
+        kind: Step.Kind,
+        state: Run.State,
+        work: Callable[[], Awaitable[str]],
+    ) -> None:
+        """Do a step unless it is done already.
+
+        Args:
+            kind: which step.
+            state: that the run is in while the step is under way.
+            work: does it, and gives a line that says what was done. It is repeated after a crash, so it
+                must be safe to repeat or reconcile by itself.
+        """
+        step = self._step(kind)
+        if step.state in (Step.STATE_SUCCEEDED, Step.STATE_SKIPPED):
+            return
+        if step.state != Step.STATE_RUNNING or self.run.state not in (state, Run.STATE_UNKNOWN):
+            await self._change(kind, Step.STATE_RUNNING, state)
+        detail = await work()
+        await self._change(kind, Step.STATE_SUCCEEDED, state, detail)
+
+    async def skip(self, kind: Step.Kind, detail: str) -> None:
+        """Leave a step out, because this run does not need it."""
+        if self._step(kind).state == Step.STATE_PENDING:
+            await self._change(kind, Step.STATE_SKIPPED, self.run.state, detail)
+
+    async def take_target(self) -> None:
+        """Take the target environment, or wait in its queue. From here on the run cannot be cancelled.
+
+        Raises:
+            Parked: another run has it, or was there before.
+        """
+        name, target, epoch = self.run.name, self.run.target_environment, self._epoch
+        if self._store.reads.held_by(target) == name:
+            return
+
+        def job(tx: Transaction) -> Run:
+            run, waiting = _copy(self.run), tx.waiting_for(target)
+            if tx.held_by(target) is None and (not waiting or waiting[0] == name):
+                events = [moved(run, Run.STATE_DEPLOYING, HOST)]
+                return tx.save_run(run, events, epoch=epoch, held=target, waiting=False)
+            before = run.state
+            event = moved(run, Run.STATE_WAITING_FOR_TARGET, HOST)
+            return tx.save_run(run, [event] if run.state != before else [], epoch=epoch, waiting=True)
+
+        self.run = await self._store.write(job)
+        if self.run.state == Run.STATE_WAITING_FOR_TARGET:
+            raise Parked
+
+    async def progress(self, kind: Step.Kind, percent: int, detail: str) -> None:
+        """Say how far a step is. Call it at most once a second."""
+        run = _copy(self.run)
+        step = _step_of(run, kind)
+        if (step.percent, step.detail) == (percent, detail):
+            return
+        step.percent, step.detail = percent, detail
+        told = Progress(step=kind, percent=percent, detail=detail)
+        await self._save(run, [_event(run, Event.KIND_PROGRESS, progress=told)])
+
+    async def record(
+        self,
+        *,
+        findings: Sequence[Finding] = (),
+        results: Sequence[ComponentResult] = (),
+        settings: Sequence[Setting] | None = None,
+        also: Callable[[Transaction], object] | None = None,
+        **fields: str,
+    ) -> None:
+        """Write what a step has found out: findings, results, settings, and plain fields of the run."""
+        run, epoch = _copy(self.run), self._epoch
+        for field, value in fields.items():
+            setattr(run, field, value)
+        run.error_count += sum(f.severity == Finding.SEVERITY_ERROR for f in findings)
+        run.warning_count += sum(f.severity == Finding.SEVERITY_WARNING for f in findings)
+        events = [_event(run, Event.KIND_FINDING, finding=f) for f in findings]
+
+        def job(tx: Transaction) -> Run:
+            if also is not None:
+                also(tx)
+            if findings:
+                tx.add_findings(run.name, findings)
+            if results:
+                tx.clear_component_results(run.name)
+                tx.add_component_results(run.name, results)
+            if settings is not None:
+                tx.put_run_settings(run.name, settings)
+            return tx.save_run(run, events, epoch=epoch)
+
+        self.run = await self._store.write(job)
+
+    async def forget_findings(self, kind: Step.Kind) -> None:
+        """Drop what an interrupted or failed attempt of a step has found, before it is done again."""
+        found = [f for f in self._store.reads.findings(self.run.name, _ALL) if f.step == kind]
+        if not found:
+            return
+        run, epoch = _copy(self.run), self._epoch
+        run.error_count -= sum(f.severity == Finding.SEVERITY_ERROR for f in found)
+        run.warning_count -= sum(f.severity == Finding.SEVERITY_WARNING for f in found)
+
+        def job(tx: Transaction) -> Run:
+            tx.clear_findings(run.name, [kind])
+            return tx.save_run(run, [], epoch=epoch)
+
+        self.run = await self._store.write(job)
+
+    async def drop(self, *keys: str) -> None:
+        """Forget noted values, because what they stand for is known not to have happened."""
+        run, epoch = self.run, self._epoch
+
+        def job(tx: Transaction) -> Run:
+            tx.delete_outputs(run.name, keys)
+            return tx.save_run(run, [], epoch=epoch)
+
+        self.run = await self._store.write(job)
+
+    async def fail(self, error: RunError) -> None:
+        """End the run as failed; a retry goes on from the step that failed."""
+        run = _copy(self.run)
+        events = []
+        for step in run.steps:
+            if step.state == Step.STATE_RUNNING:
+                step.state = Step.STATE_FAILED
+                step.detail = error.message
+                step.end_time.CopyFrom(_now())
+                error.step = step.kind
+                events.append(_event(run, Event.KIND_STEP_CHANGED, step=step))
+        run.error.CopyFrom(error)
+        run.end_time.CopyFrom(_now())
+        events.append(self._moved(run, Run.STATE_FAILED))
+        await self._save(run, events, held=None, waiting=False)
+
+    async def succeed(self) -> None:
+        """End the run; the values of its settings are not needed any more."""
+        run, epoch = _copy(self.run), self._epoch
+        run.ClearField("error")
+        run.end_time.CopyFrom(_now())
+        events = [self._moved(run, Run.STATE_SUCCEEDED)]
+
+        def job(tx: Transaction) -> Run:
+            tx.delete_secret(settings_key(run.name))
+            return tx.save_run(run, events, epoch=epoch, held=None, waiting=False)
+
+        self.run = await self._store.write(job)
+
+    async def cannot_tell(self, error: RunError) -> None:
+        """Say that the outcome of the import is unknown; the run keeps its target."""
+        run = _copy(self.run)
+        error.step = Step.KIND_IMPORT
+        run.error.CopyFrom(error)
+        await self._save(run, [self._moved(run, Run.STATE_UNKNOWN)])
+
+    def import_open(self) -> bool:
+        """Whether an import may have been received and its outcome is not recorded yet."""
+        return (
+            self.output("import.intent") is not None
+            and self._step(Step.KIND_IMPORT).state == Step.STATE_RUNNING
+        )
+
+    async def go_on(self) -> None:
+        """Leave the state UNKNOWN, because the outcome can be told now."""
+        if self.run.state != Run.STATE_UNKNOWN:
+            return
+        run = _copy(self.run)
+        run.ClearField("error")
+        await self._save(run, [self._moved(run, Run.STATE_DEPLOYING)])
+
+    def _step(self, kind: Step.Kind) -> Step:
+        return _step_of(self.run, kind)
+
+    async def _change(
+        self,
+        kind: Step.Kind,
+        step_state: Step.State,
+        run_state: Run.State,
+        detail: str = "",
+    ) -> None:
+        run = _copy(self.run)
+        step = _step_of(run, kind)
+        step.state = step_state
+        step.detail = detail
+        if step_state == Step.STATE_RUNNING:
+            step.start_time.CopyFrom(_now())
+            step.ClearField("end_time")
+            step.percent = 0
+            if not run.HasField("start_time"):
+                run.start_time.CopyFrom(_now())
+        else:
+            step.end_time.CopyFrom(_now())
+            step.percent = 100 if step_state == Step.STATE_SUCCEEDED else 0
+        events = [_event(run, Event.KIND_STEP_CHANGED, step=step)]
+        if run.state != run_state:
+            events.insert(0, self._moved(run, run_state))
+        await self._save(run, events)
+
+    async def _save(
+        self,
+        run: Run,
+        events: Sequence[Event],
+        *,
+        held: str | Keep | None = KEEP,
+        waiting: bool | Keep = KEEP,
+    ) -> None:
+        epoch = self._epoch
+        self.run = await self._store.write(
+            lambda tx: tx.save_run(run, events, epoch=epoch, held=held, waiting=waiting)
+        )
+
+    def _moved(self, run: Run, state: Run.State) -> Event:
+        return moved(run, state, HOST)
+
+
+def moved(run: Run, state: Run.State, actor: str, message: str = "") -> Event:
+    """Put a run into a state and give the event of it.
+
+    Raises:
+        AssertionError: the rules do not allow that change; a defect of the caller.
+    """
+    if not rules.may_follow(run.state, state):
+        raise AssertionError(f"{rules.state_name(run.state)} cannot become {rules.state_name(state)}")
+    change = RunChange(to=state, artifact=run.artifact, version=run.version, attempt=run.attempt)
+    setattr(change, "from", run.state)
+    if run.HasField("error") and state in (Run.STATE_FAILED, Run.STATE_UNKNOWN):
+        change.error.CopyFrom(run.error)
+    run.state = state
+    return Event(
+        kind=Event.KIND_RUN_STATE_CHANGED, actor=actor, subject=run.name, run=change, message=message
+    )
+
+
+def settings_key(run: str) -> str:
+    """Where the values of a run's settings lie, encrypted."""
+    return f"{run}/settings"
+
+
+def _event(
+    run: Run,
+    kind: Event.Kind,
+    *,
+    step: Step | None = None,
+    finding: Finding | None = None,
+    progress: Progress | None = None,
+) -> Event:
+    return Event(kind=kind, actor=HOST, subject=run.name, step=step, finding=finding, progress=progress)
+
+
+def _step_of(run: Run, kind: Step.Kind) -> Step:
+    return next(s for s in run.steps if s.kind == kind)
+
+
+def _copy(run: Run) -> Run:
+    copy = Run()
+    copy.CopyFrom(run)
+    return copy
+
+
+def _now() -> Timestamp:
+    now = Timestamp()
+    now.GetCurrentTime()
+    return now

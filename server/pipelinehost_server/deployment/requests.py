@@ -1,0 +1,676 @@
+"""What callers ask about deployments: deploy, restore, cancel, retry, resolve, validate, describe."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from pipelinehost import names
+from pipelinehost.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    Violation,
+    reason_name,
+)
+from pipelinehost.v1.errors_pb2 import ErrorReason
+from pipelinehost.v1.pipeline_host_pb2 import (
+    CancelRunRequest,
+    DeployRequest,
+    DescribeSolutionRequest,
+    DescribeSolutionResponse,
+    ResolveRunRequest,
+    RestoreArtifactRequest,
+    RetryRunRequest,
+    ValidateDeploymentResponse,
+)
+from pipelinehost.v1.resources_pb2 import (
+    Artifact,
+    Component,
+    DeploymentSettings,
+    Environment,
+    Event,
+    Finding,
+    ImportMode,
+    Pipeline,
+    Progress,
+    Requirement,
+    Run,
+    RunChange,
+    Setting,
+    Stage,
+    Step,
+)
+from pipelinehost_dataverse.solution import Solution
+from pipelinehost_dataverse.webapi import DataverseError
+from pipelinehost_server import rules
+from pipelinehost_server.blobs import Blobs
+from pipelinehost_server.config import Config
+from pipelinehost_server.deployment.dispatcher import Dispatcher
+from pipelinehost_server.deployment.environments import Environments, as_host_error
+from pipelinehost_server.deployment.findings import subject
+from pipelinehost_server.deployment.journal import Journal, moved, settings_key
+from pipelinehost_server.deployment.packages import Packages, Stopped, same_version
+from pipelinehost_server.deployment.run import Execution
+from pipelinehost_server.deployment.validation import Plan, Validation, merge_settings
+from pipelinehost_server.encryption import Encryption
+from pipelinehost_server.store import Once, Reads, Store, Transaction
+
+_IMPORT_NOTES = ("import.intent", "import.operation", "import.nothing_since")
+_CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+class Deployment:
+    """The runs of a host: asked for here, advanced by the dispatcher."""
+
+    def __init__(
+        self, config: Config, store: Store, blobs: Blobs, encryption: Encryption, environments: Environments
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._encryption = encryption
+        self._environments = environments
+        self._packages = Packages(store, blobs)
+        self._dispatcher = Dispatcher(store, config.advancing, self._execution)
+
+    def _execution(self, journal: Journal) -> Execution:
+        return Execution(journal, self._store, self._packages, self._environments, self._encryption)
+
+    def start(self) -> None:
+        """Go on with all unfinished runs, and begin new ones as they come."""
+        self._dispatcher.start()
+
+    async def stop(self) -> None:
+        """Let go of all runs; they go on when the host is started again."""
+        await self._dispatcher.stop()
+
+    async def deploy(self, request: DeployRequest, caller: str, once: Once) -> Run:
+        """Ask for a deployment; the run is durable when this returns.
+
+        Raises:
+            NotFound: no such pipeline, stage, environment or artifact.
+            InvalidArgument: what to deploy is not said, or not clearly.
+            FailedPrecondition: the host's own record forbids it; every reason is listed.
+        """
+        stage_name = request.stage or await self._due_stage(request)
+        run_name = names.run(new_run_id())
+        settings = request.settings if request.HasField("settings") else None
+        sealed = (
+            self._encryption.seal(settings.SerializeToString(), settings_key(run_name)) if settings else None
+        )
+
+        def job(tx: Transaction) -> Run:
+            if (seen := once.recall(tx)) is not None:
+                return Run.FromString(seen)
+            asked = _resolve(tx, request, stage_name)
+            if violations := self._violations(tx, asked):
+                raise _forbidden(violations)
+            run = Run(
+                name=run_name,
+                state=Run.STATE_QUEUED,
+                pipeline=asked.pipeline.name,
+                stage=asked.stage.name,
+                solution=asked.solution,
+                target_environment=asked.target.name,
+                source_environment=asked.source.name if asked.source else "",
+                requester=caller,
+                note=request.note,
+                import_mode=request.import_mode or ImportMode.IMPORT_MODE_UPGRADE,
+                overwrite_customizations=request.overwrite_customizations,
+                attempt=1,
+                steps=rules.deployment_steps(export=asked.artifact is None),
+                requested_version=request.version,
+            )
+            if asked.artifact is not None:
+                run.artifact = asked.artifact.name
+                run.version = asked.artifact.version
+                run.source_environment = asked.artifact.source_environment
+            if sealed is not None:
+                tx.put_secret(settings_key(run_name), sealed)
+            event = _requested(run, caller)
+            run = tx.insert_run(run, pipeline=asked.pipeline, request=request, events=[event])
+            once.remember(tx, run)
+            return run
+
+        return await self._store.write(job)
+
+    async def restore(self, request: RestoreArtifactRequest, caller: str, once: Once) -> Run:
+        """Ask for the unmanaged package of an artifact to be imported into a development environment.
+
+        Raises:
+            NotFound: no such artifact or environment.
+            FailedPrecondition: the artifact has no unmanaged package, or the environment is a target.
+        """
+        run_name = names.run(new_run_id())
+
+        def job(tx: Transaction) -> Run:
+            if (seen := once.recall(tx)) is not None:
+                return Run.FromString(seen)
+            artifact = _artifact(tx, request.artifact)
+            environment = _environment(tx, request.environment)
+            violations = []
+            if artifact.managed and not artifact.source_sha256:
+                violations.append(
+                    _violation(
+                        ErrorReason.ERROR_REASON_ARTIFACT_MANAGED,
+                        artifact.name,
+                        f"{artifact.solution} {artifact.version} was uploaded as a managed "
+                        f"package: there is no "
+                        "unmanaged one to restore; upload the unmanaged export",
+                    )
+                )
+            if environment.kind != Environment.KIND_DEVELOPMENT:
+                violations.append(
+                    _violation(
+                        ErrorReason.ERROR_REASON_ENVIRONMENT_KIND,
+                        environment.name,
+                        f"{rules.title(environment)} is a target: only managed solutions arrive "
+                        f"there; choose a "
+                        "development environment",
+                    )
+                )
+            if violations:
+                raise _forbidden(violations)
+            run = Run(
+                name=run_name,
+                state=Run.STATE_QUEUED,
+                solution=artifact.solution,
+                version=artifact.version,
+                artifact=artifact.name,
+                target_environment=environment.name,
+                requester=caller,
+                note=request.note,
+                import_mode=ImportMode.IMPORT_MODE_UPDATE,
+                attempt=1,
+                steps=rules.restore_steps(),
+            )
+            run = tx.insert_run(run, events=[_requested(run, caller)])
+            once.remember(tx, run)
+            return run
+
+        return await self._store.write(job)
+
+    async def cancel(self, request: CancelRunRequest, caller: str, once: Once) -> Run:
+        """Cancel a run whose import has not begun.
+
+        Raises:
+            NotFound: no such run.
+            FailedPrecondition: it is finished, or its import has begun.
+        """
+
+        def change(run: Run) -> Event:
+            if run.state not in rules.CANCELLABLE or run.state == Run.STATE_FAILED:
+                begun = run.state in (Run.STATE_DEPLOYING, Run.STATE_UNKNOWN)
+                raise FailedPrecondition(
+                    ErrorReason.ERROR_REASON_RUN_NOT_CANCELLABLE,
+                    f"{run.name} is {rules.state_name(run.state)}: "
+                    + ("its import has begun." if begun else "it is finished."),
+                    remedy="Wait for its end; then deploy another version or redeploy an older one."
+                    if begun
+                    else "There is nothing left to cancel.",
+                )
+            for step in run.steps:
+                if step.state == Step.STATE_RUNNING:
+                    step.state = Step.STATE_PENDING
+            run.end_time.GetCurrentTime()
+            return moved(run, Run.STATE_CANCELLED, caller, request.reason)
+
+        return await self._change(
+            request.name, once, change, lambda tx, run: tx.delete_secret(settings_key(run.name))
+        )
+
+    async def retry(self, request: RetryRunRequest, caller: str, once: Once) -> Run:
+        """Let a failed run go on from the step that failed.
+
+        Raises:
+            NotFound: no such run.
+            FailedPrecondition: it has not failed.
+        """
+
+        def change(run: Run) -> Event:
+            if run.state != Run.STATE_FAILED:
+                raise FailedPrecondition(
+                    ErrorReason.ERROR_REASON_RUN_NOT_RETRYABLE,
+                    f"{run.name} is {rules.state_name(run.state)}; only a failed run can be retried.",
+                    remedy="Deploy anew instead.",
+                )
+            for step in run.steps:
+                if step.state == Step.STATE_FAILED:
+                    step.CopyFrom(Step(kind=step.kind, state=Step.STATE_PENDING))
+            run.attempt += 1
+            run.ClearField("error")
+            run.ClearField("end_time")
+            return moved(run, Run.STATE_QUEUED, caller)
+
+        return await self._change(
+            request.name, once, change, lambda tx, run: tx.delete_outputs(run.name, _IMPORT_NOTES)
+        )
+
+    async def resolve(self, request: ResolveRunRequest, caller: str, once: Once) -> Run:
+        """Take a person's word for what became of an import.
+
+        Raises:
+            NotFound: no such run.
+            InvalidArgument: no resolution or no reason.
+            FailedPrecondition: the run is not UNKNOWN.
+        """
+        missing = []
+        if not request.resolution:
+            missing.append(Violation("resolution", "is required: APPLIED or NOT_APPLIED"))
+        if not request.reason.strip():
+            missing.append(Violation("reason", "is required: say what you saw in the environment"))
+        if missing:
+            raise InvalidArgument(
+                ErrorReason.ERROR_REASON_INVALID_FIELD,
+                "; ".join(f"{v.subject} {v.description}" for v in missing),
+                violations=missing,
+            )
+        applied = request.resolution == ResolveRunRequest.RESOLUTION_APPLIED
+
+        def change(run: Run) -> Event:
+            if run.state != Run.STATE_UNKNOWN:
+                raise FailedPrecondition(
+                    ErrorReason.ERROR_REASON_RUN_NOT_UNKNOWN,
+                    f"{run.name} is {rules.state_name(run.state)}; only an UNKNOWN run can be resolved.",
+                    remedy="Look at it with `pipelinehost run show`.",
+                )
+            for step in run.steps:
+                if step.kind == Step.KIND_IMPORT:
+                    step.state = Step.STATE_SUCCEEDED if applied else Step.STATE_FAILED
+                    step.detail = f"resolved by {caller}: {request.reason}"
+                    step.end_time.GetCurrentTime()
+            if applied:
+                run.ClearField("error")
+                event = moved(run, Run.STATE_DEPLOYING, caller, request.reason)
+            else:
+                run.error.retryable = True
+                run.error.step = Step.KIND_IMPORT
+                run.error.remedy = "Retry the run: the import was not applied."
+                run.end_time.GetCurrentTime()
+                event = moved(run, Run.STATE_FAILED, caller, request.reason)
+            event.kind = Event.KIND_RUN_RESOLVED
+            return event
+
+        return await self._change(
+            request.name, once, change, lambda tx, run: tx.delete_outputs(run.name, _IMPORT_NOTES)
+        )
+
+    async def validate(
+        self, request: DeployRequest, caller: str
+    ) -> AsyncIterator[ValidateDeploymentResponse]:
+        """Everything that a deployment would find now, as it is found; stores nothing but an event.
+
+        Raises:
+            NotFound: no such pipeline, stage, environment or artifact.
+            InvalidArgument: what to deploy is not said, or not clearly.
+        """
+        asked = _resolve(self._store.reads, request, request.stage or await self._due_stage(request))
+        summary = ValidateDeploymentResponse.Summary(
+            solution=asked.solution, stage=asked.stage.name, deployable=True
+        )
+        found = [_as_finding(v) for v in self._violations(self._store.reads, asked)]
+        try:
+            if asked.artifact is None and asked.source is not None:
+                yield _update(
+                    Progress(step=Step.KIND_EXPORT, detail=f"exporting from {rules.title(asked.source)}")
+                )
+                api = await self._environments.connect(asked.source)
+                exported = await self._packages.export(api, asked.source, asked.solution, request.version)
+                solution, package = exported.solution, exported.managed
+            else:
+                artifact = asked.artifact or Artifact()
+                solution, package = await self._packages.solution(names.slug(artifact.name))
+            summary.version = str(solution.manifest.version)
+            plan = Plan(
+                rules.title(asked.target),
+                request.import_mode,
+                asked.pipeline.allow_redeployment,
+                asked.stage.settings,
+                request.settings,
+            )
+            validation = Validation(solution, package, await self._environments.connect(asked.target), plan)
+            while found:
+                yield _counted(found.pop(0), summary)
+            async for update in validation:
+                yield _counted(update, summary) if isinstance(update, Finding) else _update(update)
+            summary.settings.extend(validation.merged.settings)
+            if validation.installed is not None:
+                summary.installed_version = str(validation.installed.version)
+        except Stopped as stopped:
+            for finding in [*found, *stopped.findings]:
+                yield _counted(finding, summary)
+        except DataverseError as error:
+            raise as_host_error(error, asked.target) from error
+        event = Event(
+            kind=Event.KIND_DEPLOYMENT_VALIDATED,
+            actor=caller,
+            subject=asked.stage.name,
+            message=f"{asked.solution} {summary.version}: {summary.error_count} errors, "
+            f"{summary.warning_count} warnings",
+        )
+        await self._store.write(lambda tx: tx.append(event))
+        yield ValidateDeploymentResponse(summary=summary)
+
+    async def describe(self, request: DescribeSolutionRequest) -> DescribeSolutionResponse:
+        """What a solution is made of and what it needs; all components, whatever page is asked for.
+
+        Raises:
+            NotFound: no such artifact, environment, solution or stage.
+            FailedPrecondition: the package cannot be used, or the environment refused.
+        """
+        reads = self._store.reads
+        try:
+            if request.WhichOneof("source") == "artifact":
+                artifact = _artifact(reads, request.artifact)
+                solution, _ = await self._packages.solution(names.slug(artifact.name))
+            elif request.WhichOneof("source") == "installed":
+                environment = _environment(reads, request.installed.environment)
+                api = await self._environments.connect(environment)
+                exported = await self._packages.export(api, environment, request.installed.solution)
+                solution = exported.solution
+            else:
+                raise _required("source", "name an artifact, or an environment and a solution")
+            target_title, target_api, stage_settings = "the target", None, DeploymentSettings()
+            if request.stage:
+                _, stage = _stage(reads, request.stage)
+                target = _environment(reads, stage.environment)
+                target_title, target_api = rules.title(target), await self._environments.connect(target)
+                stage_settings = stage.settings
+            merged = await merge_settings(
+                solution, target_api, target_title, stage_settings, DeploymentSettings()
+            )
+        except Stopped as stopped:
+            raise _stopped(stopped) from stopped
+        except DataverseError as error:
+            raise FailedPrecondition(
+                ErrorReason.ERROR_REASON_ENVIRONMENT_REFUSED, str(error), remedy="Try again later."
+            ) from error
+        return _description(solution, merged.settings)
+
+    async def _change(
+        self,
+        name: str,
+        once: Once,
+        change: Callable[[Run], Event],
+        also: Callable[[Transaction, Run], None],
+    ) -> Run:
+        """Change a run as one transaction, and fence off whoever is advancing it."""
+        names.parse("run", name)
+
+        def job(tx: Transaction) -> Run:
+            if (seen := once.recall(tx)) is not None:
+                return Run.FromString(seen)
+            if tx.run(name) is None:
+                raise _not_found(name, "pipelinehost run list")
+            run, epoch = tx.claim_run(name)
+            event = change(run)
+            also(tx, run)
+            run = tx.save_run(run, [event], epoch=epoch)
+            once.remember(tx, run)
+            return run
+
+        return await self._store.write(job)
+
+    async def _due_stage(self, request: DeployRequest) -> str:
+        """The stage that the request means by leaving it out.
+
+        Raises:
+            FailedPrecondition: every stage has it already, or the development environment cannot be asked.
+        """
+        reads = self._store.reads
+        pipeline = _pipeline(reads, request.pipeline)
+        artifact, version = request.artifact, request.version
+        if not artifact:
+            first = pipeline.stages[0]
+            if not version:
+                source = _source(reads, pipeline, request)
+                try:
+                    api = await self._environments.connect(source)
+                    installed = await api.solution(request.solution)
+                except DataverseError as error:
+                    raise as_host_error(error, source) from error
+                if installed is None:
+                    raise NotFound(
+                        ErrorReason.ERROR_REASON_SOLUTION_NOT_FOUND,
+                        f"{rules.title(source)} holds no solution {request.solution}.",
+                        remedy=f"See `pipelinehost environment solutions {names.slug(source.name)}`.",
+                        metadata={"resource": source.name},
+                    )
+                version = str(installed.version)
+            before = reads.newest_success(first.name, request.solution, version)
+            if before is None:
+                return first.name
+            artifact = before.artifact
+        due = rules.due_stage(pipeline, lambda stage: reads.succeeded(stage.name, artifact))
+        if due is None:
+            raise FailedPrecondition(
+                ErrorReason.ERROR_REASON_NOTHING_DUE,
+                f"Every stage of {rules.title(pipeline)} has "
+                + (f"{request.solution} {version}." if request.solution else f"{artifact}."),
+                remedy="Raise the version in the development environment, or name a stage.",
+            )
+        return due.name
+
+    def _violations(self, reads: Reads, asked: _Asked) -> list[Violation]:
+        index = rules.stage_index(asked.pipeline, asked.stage.name) or 0
+        before = asked.pipeline.stages[index - 1] if index else None
+        return rules.may_deploy(
+            self._config,
+            asked.pipeline,
+            asked.stage,
+            source=asked.source,
+            target=asked.target,
+            artifact=asked.artifact,
+            succeeded_before=before is not None
+            and asked.artifact is not None
+            and reads.succeeded(before.name, asked.artifact.name),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A request with its names looked up."""
+
+    pipeline: Pipeline
+    stage: Stage
+    target: Environment
+    source: Environment | None
+    """The development environment to export from, or that the artifact came from."""
+    artifact: Artifact | None
+    """None: it is exported first (or, for a later stage, there is none yet)."""
+    solution: str
+
+
+def _resolve(reads: Reads, request: DeployRequest, stage_name: str) -> _Asked:
+    pipeline = _pipeline(reads, request.pipeline)
+    index = rules.stage_index(pipeline, stage_name)
+    if index is None:
+        names.parse("stage", stage_name, "stage")
+        raise _not_found(stage_name, f"pipelinehost pipeline show {names.slug(pipeline.name)}")
+    stage = pipeline.stages[index]
+    target = _environment(reads, stage.environment)
+    artifact: Artifact | None = None
+    source: Environment | None = None
+    match request.WhichOneof("source"):
+        case "artifact":
+            artifact = _artifact(reads, request.artifact)
+        case "solution" if request.solution and index == 0:
+            source = _source(reads, pipeline, request)
+        case "solution" if request.solution:
+            done = reads.newest_success(pipeline.stages[index - 1].name, request.solution, request.version)
+            artifact = reads.artifact(done.artifact) if done is not None else None
+        case _:
+            raise _required("solution", "name a solution or an artifact")
+    if artifact is not None and artifact.source_environment:
+        source = reads.environment(artifact.source_environment)
+    if artifact is not None and request.version and not same_version(request.version, artifact.version):
+        raise InvalidArgument(
+            ErrorReason.ERROR_REASON_INVALID_FIELD,
+            f"version: {artifact.name} is version {artifact.version}, not {request.version}",
+            violations=[Violation("version", f"the artifact is version {artifact.version}")],
+        )
+    solution = artifact.solution if artifact is not None else request.solution
+    return _Asked(pipeline, stage, target, source, artifact, solution)
+
+
+def _source(reads: Reads, pipeline: Pipeline, request: DeployRequest) -> Environment:
+    linked = pipeline.development_environments
+    wanted = request.development_environment
+    if wanted and wanted not in linked:
+        raise InvalidArgument(
+            ErrorReason.ERROR_REASON_INVALID_FIELD,
+            f"development_environment: {wanted} is not linked to {rules.title(pipeline)}",
+            violations=[
+                Violation("development_environment", f"is none of {', '.join(linked) or 'no environments'}")
+            ],
+        )
+    if not wanted and len(linked) != 1:
+        what = f"has {len(linked)} development environments" if linked else "has no development environment"
+        raise FailedPrecondition(
+            ErrorReason.ERROR_REASON_SOURCE_AMBIGUOUS,
+            f"{rules.title(pipeline)} {what}.",
+            remedy=f"Name one of {', '.join(linked)}."
+            if linked
+            else "Link one, or deploy an uploaded artifact.",
+            metadata={"resource": pipeline.name},
+        )
+    return _environment(reads, wanted or linked[0])
+
+
+def _pipeline(reads: Reads, name: str) -> Pipeline:
+    names.parse("pipeline", name, "pipeline")
+    if (found := reads.pipeline(name)) is None:
+        raise _not_found(name, "pipelinehost pipeline list")
+    return found
+
+
+def _stage(reads: Reads, name: str) -> tuple[Pipeline, Stage]:
+    pipeline = _pipeline(reads, names.pipeline(names.parse("stage", name, "stage")[0]))
+    index = rules.stage_index(pipeline, name)
+    if index is None:
+        raise _not_found(name, f"pipelinehost pipeline show {names.slug(pipeline.name)}")
+    return pipeline, pipeline.stages[index]
+
+
+def _environment(reads: Reads, name: str) -> Environment:
+    names.parse("environment", name, "environment")
+    if (found := reads.environment(name)) is None:
+        raise _not_found(name, "pipelinehost environment list")
+    return found
+
+
+def _artifact(reads: Reads, name: str) -> Artifact:
+    names.parse("artifact", name, "artifact")
+    if (found := reads.artifact(name)) is None:
+        raise _not_found(name, "pipelinehost artifact list")
+    return found
+
+
+def _not_found(name: str, listing: str) -> NotFound:
+    return NotFound(
+        ErrorReason.ERROR_REASON_RESOURCE_NOT_FOUND,
+        f"There is no {name}.",
+        remedy=f"See what there is: `{listing}`.",
+        metadata={"resource": name},
+    )
+
+
+def _required(field: str, what: str) -> InvalidArgument:
+    return InvalidArgument(
+        ErrorReason.ERROR_REASON_INVALID_FIELD,
+        f"{field}: is required; {what}",
+        violations=[Violation(field, f"is required; {what}")],
+    )
+
+
+def _forbidden(violations: Sequence[Violation]) -> FailedPrecondition:
+    """One refusal that lists every reason; its own reason is the first."""
+    first = violations[0]
+    return FailedPrecondition(
+        cast("ErrorReason", ErrorReason.Value(f"ERROR_REASON_{first.code}")),
+        first.description[:1].upper() + first.description[1:] + ".",
+        violations=violations,
+        metadata={"resource": first.subject},
+    )
+
+
+def _stopped(stopped: Stopped) -> FailedPrecondition | NotFound:
+    first = stopped.findings[0]
+    if first.code == "SOLUTION_NOT_FOUND":
+        return NotFound(ErrorReason.ERROR_REASON_SOLUTION_NOT_FOUND, first.cause, remedy=first.remedy)
+    return FailedPrecondition(
+        ErrorReason.ERROR_REASON_ENVIRONMENT_REFUSED,
+        first.cause,
+        remedy=first.remedy,
+        violations=[Violation(f.subject.name, f.cause, f.code) for f in stopped.findings],
+    )
+
+
+def _violation(reason: ErrorReason, subject_name: str, description: str) -> Violation:
+    return Violation(subject_name, description, reason_name(reason))
+
+
+def _requested(run: Run, caller: str) -> Event:
+    change = RunChange(to=run.state, artifact=run.artifact, version=run.version, attempt=run.attempt)
+    return Event(
+        kind=Event.KIND_DEPLOYMENT_REQUESTED, actor=caller, subject=run.name, run=change, message=run.note
+    )
+
+
+def _as_finding(violation: Violation) -> Finding:
+    what, _, remedy = violation.description.partition(": ")
+    return Finding(
+        code=violation.code,
+        severity=Finding.SEVERITY_ERROR,
+        subject=subject("resource", violation.subject),
+        cause=f"{what}.",
+        remedy=remedy and f"{remedy[:1].upper()}{remedy[1:]}.",
+        step=Step.KIND_VALIDATE,
+    )
+
+
+def _counted(finding: Finding, summary: ValidateDeploymentResponse.Summary) -> ValidateDeploymentResponse:
+    if finding.severity == Finding.SEVERITY_ERROR:
+        summary.error_count += 1
+        summary.deployable = False
+    elif finding.severity == Finding.SEVERITY_WARNING:
+        summary.warning_count += 1
+    return ValidateDeploymentResponse(finding=finding)
+
+
+def _update(progress: Progress) -> ValidateDeploymentResponse:
+    return ValidateDeploymentResponse(progress=progress)
+
+
+def _description(solution: Solution, settings: Sequence[Setting]) -> DescribeSolutionResponse:
+    manifest = solution.manifest
+    return DescribeSolutionResponse(
+        components=(
+            Component(kind=c.kind, name=c.schema_name, display_name=c.name)
+            for c in sorted(solution.components, key=lambda c: (c.kind, c.key))
+        ),
+        solution=manifest.unique_name,
+        display_name=manifest.display_name,
+        version=str(manifest.version),
+        managed=manifest.managed,
+        publisher=manifest.publisher.unique_name,
+        component_count=len(solution.components),
+        requirements=(
+            Requirement(
+                required=subject(d.required.kind, d.required.schema_name, d.required.display_name),
+                dependent=subject(d.dependent.kind, d.dependent.schema_name, d.dependent.display_name),
+                solution=d.required.solution,
+            )
+            for d in manifest.missing_dependencies
+        ),
+        settings=settings,
+    )
+
+
+def new_run_id() -> str:
+    """26 characters that sort by time: 48 bits of milliseconds and 80 random bits, in Crockford's base 32."""
+    number = time.time_ns() // 1_000_000 << 80 | int.from_bytes(os.urandom(10))
+    return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))

@@ -1,0 +1,518 @@
+"""A run, from top to bottom.
+
+Each function reads as if nothing could interrupt it. After a crash, a wait or a retry it is called again:
+steps that are done are skipped, noted values are read back, and what may have reached an environment is reconciled
+before it is sent again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import datetime, timedelta
+
+from pipelinehost.v1.resources_pb2 import (
+    Artifact,
+    ComponentResult,
+    DeploymentSettings,
+    Environment,
+    Event,
+    Finding,
+    ImportMode,
+    Pipeline,
+    Run,
+    RunError,
+    Step,
+)
+from pipelinehost_dataverse import webapi
+from pipelinehost_dataverse.solution import Solution, Version
+from pipelinehost_dataverse.webapi import (
+    AnswerLost,
+    ConnectionParameter,
+    DataverseError,
+    ImportIntent,
+    ImportOperation,
+    ImportProgress,
+    ImportResult,
+    NotFound,
+    OperationState,
+    Severity,
+    VariableParameter,
+    Verdict,
+    Wait,
+    WebApi,
+)
+from pipelinehost_server import rules
+from pipelinehost_server.deployment.environments import Environments
+from pipelinehost_server.deployment.findings import finding, subject
+from pipelinehost_server.deployment.journal import HOST, Journal, settings_key
+from pipelinehost_server.deployment.packages import Packages, Stopped
+from pipelinehost_server.deployment.settings import Merged
+from pipelinehost_server.deployment.validation import (
+    Plan,
+    Validation,
+    coded,
+    environment_finding,
+    merge_settings,
+)
+from pipelinehost_server.encryption import Encryption
+from pipelinehost_server.store import Store, Transaction
+
+_FIRST_POLL, _LAST_POLL = 0.05, 2.0
+"""Seconds between looks at an import: short at first, since small solutions take less than a second."""
+_PATIENCE = timedelta(minutes=10)
+"""How long an environment may be out of reach in the middle of an import before the run is unknown."""
+
+
+class LookAgain(Exception):
+    """The outcome of an import cannot be told yet; the run is to be gone on with after a while."""
+
+    def __init__(self, after: timedelta) -> None:
+        super().__init__(after)
+        self.after = after
+
+
+class Execution:
+    """Everything that one attempt to advance one run works with."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        store: Store,
+        packages: Packages,
+        environments: Environments,
+        encryption: Encryption,
+    ) -> None:
+        self.journal = journal
+        self._store = store
+        self._packages = packages
+        self._environments = environments
+        self._encryption = encryption
+
+    async def advance(self) -> None:
+        """Go on with the run until it ends or has to wait.
+
+        Raises:
+            Parked: it waits for its target.
+            LookAgain: whether its import was applied cannot be told yet.
+            Fenced: somebody else has taken it on, for example to cancel it.
+        """
+        work = self._deployment if self.journal.run.stage else self._restore
+        try:
+            await work()
+        except Stopped as stopped:
+            await self._fail(stopped)
+
+    async def _deployment(self) -> None:
+        journal = self.journal
+        if journal.run.steps[0].kind == Step.KIND_EXPORT:
+            await journal.step(Step.KIND_EXPORT, Run.STATE_VALIDATING, self._export)
+        await journal.step(Step.KIND_VALIDATE, Run.STATE_VALIDATING, self._validate)
+        await journal.take_target()
+        await journal.step(Step.KIND_IMPORT, Run.STATE_DEPLOYING, self._import)
+        await journal.skip(Step.KIND_PUBLISH, "managed solutions arrive published")
+        await journal.step(Step.KIND_VERIFY, Run.STATE_DEPLOYING, self._verify)
+        await journal.succeed()
+
+    async def _restore(self) -> None:
+        journal = self.journal
+        await journal.take_target()
+        await journal.step(Step.KIND_IMPORT, Run.STATE_DEPLOYING, self._import)
+        await journal.step(Step.KIND_PUBLISH, Run.STATE_DEPLOYING, self._publish)
+        await journal.step(Step.KIND_VERIFY, Run.STATE_DEPLOYING, self._verify)
+        await journal.succeed()
+
+    async def _export(self) -> str:
+        journal, run = self.journal, self.journal.run
+        await journal.forget_findings(Step.KIND_EXPORT)
+        environment, api = await self._connect(run.source_environment, Step.KIND_EXPORT)
+        exported = await self._packages.export(api, environment, run.solution, run.requested_version)
+        artifact = await self._packages.store(exported, environment, run.requester)
+        others = set(self._store.reads.artifacts_of(artifact.solution, artifact.version, managed=True))
+        findings = []
+        if others - {artifact.name}:
+            findings.append(
+                finding(
+                    "VERSION_REUSED",
+                    subject("solution", artifact.solution, artifact.display_name),
+                    step=Step.KIND_EXPORT,
+                    name=artifact.solution,
+                    version=artifact.version,
+                )
+            )
+        await journal.record(
+            findings=findings,
+            also=lambda tx: keep_artifact(tx, artifact, HOST),
+            artifact=artifact.name,
+            version=artifact.version,
+        )
+        return f"version {artifact.version}, {artifact.component_count} components, {artifact.size:,} bytes"
+
+    async def _validate(self) -> str:
+        journal, run = self.journal, self.journal.run
+        await journal.forget_findings(Step.KIND_VALIDATE)
+        environment, api = await self._connect(run.target_environment, Step.KIND_VALIDATE)
+        solution, package = await self._packages.solution(_sha256(run))
+        pipeline = self._snapshot()
+        plan = Plan(
+            rules.title(environment),
+            run.import_mode,
+            pipeline.allow_redeployment,
+            self._stage_settings(pipeline),
+            self._run_settings(),
+        )
+        validation = Validation(solution, package, api, plan)
+        errors: list[Finding] = []
+        batch: list[Finding] = []
+        told = time.monotonic()
+        async for found in validation:
+            if isinstance(found, Finding):
+                batch.append(found)
+                continue
+            if batch:
+                await journal.record(findings=batch)
+                errors += [f for f in batch if f.severity == Finding.SEVERITY_ERROR]
+                batch = []
+            if time.monotonic() - told >= 1:
+                told = time.monotonic()
+                await journal.progress(Step.KIND_VALIDATE, found.percent, found.detail)
+        errors += [f for f in batch if f.severity == Finding.SEVERITY_ERROR]
+        fingerprint = self._encryption.fingerprint
+        await journal.record(
+            findings=batch,
+            settings=validation.merged.stored(lambda text: fingerprint(f"{run.name}\0{text}")),
+            settings_sha256=validation.merged.sha256(fingerprint),
+            previous_version=str(validation.installed.version) if validation.installed else "",
+        )
+        if errors:
+            raise Stopped(*errors, recorded=True)
+        warnings = journal.run.warning_count
+        return "no errors" + (f", {warnings} warning{'s' if warnings > 1 else ''}" if warnings else "")
+
+    async def _import(self) -> str:
+        environment, api = await self._connect(self.journal.run.target_environment, Step.KIND_IMPORT)
+        await self.journal.forget_findings(Step.KIND_IMPORT)
+        operation = await self._operation(environment, api)
+        progress = await self._follow(environment, api, operation)
+        return await self._outcome(environment, api, operation, progress)
+
+    async def _operation(self, environment: Environment, api: WebApi) -> ImportOperation:
+        """The environment's operation: noted, found again, or begun now."""
+        if noted := self.journal.output("import.operation"):
+            return ImportOperation.from_json(noted.decode())
+        if noted := self.journal.output("import.intent"):
+            return await self._reconcile(environment, api, ImportIntent.from_json(noted.decode()))
+        return await self._post(environment, api)
+
+    async def _post(self, environment: Environment, api: WebApi) -> ImportOperation:
+        journal, run = self.journal, self.journal.run
+        where = rules.title(environment)
+        solution, package = await self._packages.solution(
+            _sha256(run) if run.stage else self._unmanaged_sha256(run)
+        )
+        version = solution.manifest.version
+        told: list[asyncio.Task[None]] = []
+
+        def on_wait(wait: Wait) -> None:
+            detail = f"{where} is busy ({wait.message}); trying again in {wait.seconds:.0f} s"
+            told.append(asyncio.ensure_future(journal.progress(Step.KIND_IMPORT, 0, detail)))
+
+        try:
+            installed = await api.solution(solution.manifest.unique_name)
+            newer = installed is None or version > installed.version
+            upgrade = bool(run.stage) and run.import_mode != ImportMode.IMPORT_MODE_UPDATE and newer
+            merged = await self._merged(solution, api, where)
+            intent = await api.prepare_import(solution.manifest.unique_name, version, upgrade=upgrade)
+        except DataverseError as error:
+            raise Stopped(environment_finding(error, where, Step.KIND_IMPORT)) from error
+        await journal.note("import.intent", intent.to_json().encode())
+        try:
+            operation = await api.start_import(
+                package,
+                intent,
+                overwrite_customizations=run.overwrite_customizations,
+                parameters=merged.parameters,
+                on_wait=on_wait,
+            )
+        except AnswerLost:
+            return await self._reconcile(environment, api, intent)
+        except DataverseError as error:
+            await journal.drop("import.intent")
+            if error.code:
+                raise Stopped(_import_failed(where, error.message, error.code)) from error
+            raise Stopped(environment_finding(error, where, Step.KIND_IMPORT)) from error
+        finally:
+            await asyncio.gather(*told)
+        await journal.note("import.operation", operation.to_json().encode())
+        return operation
+
+    async def _reconcile(
+        self, environment: Environment, api: WebApi, intent: ImportIntent
+    ) -> ImportOperation:
+        """Find out what became of an import that may have been received; never posts before that is known."""
+        journal = self.journal
+        where = rules.title(environment)
+        quiet = self._environments.quiet_period(environment)
+        while True:
+            since = journal.output("import.nothing_since")
+            try:
+                looked = await api.reconcile(
+                    intent,
+                    nothing_since=datetime.fromisoformat(since.decode()) if since else None,
+                    quiet=quiet,
+                )
+            except DataverseError as error:
+                await self._cannot_tell(where, f"It cannot be asked now: {error.message}")
+                raise LookAgain(timedelta(seconds=30)) from error
+            if looked.verdict is Verdict.FOUND and looked.operation is not None:
+                await journal.go_on()
+                await journal.note("import.operation", looked.operation.to_json().encode())
+                return looked.operation
+            if looked.verdict is Verdict.NOT_RECEIVED:
+                await journal.go_on()
+                await journal.drop("import.intent", "import.nothing_since")
+                return await self._post(environment, api)
+            if looked.nothing_since is None:
+                await journal.drop("import.nothing_since")
+            else:
+                await journal.note("import.nothing_since", looked.nothing_since.isoformat().encode())
+            wait = looked.look_again_in
+            if wait is None or wait > timedelta(seconds=5):
+                await self._cannot_tell(where, " ".join(looked.evidence))
+                raise LookAgain(wait or timedelta(minutes=5))
+            await asyncio.sleep(wait.total_seconds())
+
+    async def _follow(
+        self, environment: Environment, api: WebApi, operation: ImportOperation
+    ) -> ImportProgress:
+        """Watch the environment's operation until it has ended, however long that takes."""
+        journal = self.journal
+        where = rules.title(environment)
+        delay, told, answered = _FIRST_POLL, 0.0, time.monotonic()
+        while True:
+            try:
+                progress = await api.import_progress(operation)
+            except NotFound as error:
+                await self._cannot_tell(where, f"It does not know the import any more: {error.message}")
+                raise LookAgain(timedelta(minutes=5)) from error
+            except DataverseError as error:
+                if time.monotonic() - answered > _PATIENCE.total_seconds():
+                    await self._cannot_tell(where, f"It could not be asked for {_PATIENCE}: {error.message}")
+                    raise LookAgain(timedelta(minutes=1)) from error
+                detail = f"{where} does not answer ({error.message}); the import may go on there"
+                await journal.progress(Step.KIND_IMPORT, 0, detail)
+                delay = _LAST_POLL
+            else:
+                answered = time.monotonic()
+                await journal.go_on()
+                if progress.state is not OperationState.RUNNING:
+                    return progress
+                if answered - told >= 1:
+                    told = answered
+                    await journal.progress(Step.KIND_IMPORT, round(progress.percent), progress.text)
+            await asyncio.sleep(delay)
+            delay = min(delay * 1.5, _LAST_POLL)
+
+    async def _outcome(
+        self, environment: Environment, api: WebApi, operation: ImportOperation, progress: ImportProgress
+    ) -> str:
+        """Record what the import did, component by component.
+
+        Raises:
+            Stopped: the environment ended it as failed or canceled.
+        """
+        where = rules.title(environment)
+        try:
+            result = await api.import_result(operation)
+        except DataverseError:
+            result = None  # the verdict is known; only its details are not
+        parts = result.components if result else ()
+        findings = [_component_finding(c) for c in parts if c.severity is not Severity.INFO]
+        if progress.state is not OperationState.SUCCEEDED:
+            findings.insert(0, _import_failed(where, *_reason(progress, result)))
+        await self.journal.record(findings=findings, results=[_component_result(c) for c in parts])
+        if progress.state is not OperationState.SUCCEEDED:
+            raise Stopped(findings[0], recorded=True)
+        return f"{len(parts)} components" if parts else "done"
+
+    async def _publish(self) -> str:
+        environment, api = await self._connect(self.journal.run.target_environment, Step.KIND_PUBLISH)
+        try:
+            await api.publish_all()
+        except DataverseError as error:
+            raise Stopped(environment_finding(error, rules.title(environment), Step.KIND_PUBLISH)) from error
+        return "all customizations"
+
+    async def _verify(self) -> str:
+        journal, run = self.journal, self.journal.run
+        await journal.forget_findings(Step.KIND_VERIFY)
+        environment, api = await self._connect(run.target_environment, Step.KIND_VERIFY)
+        where = rules.title(environment)
+        try:
+            installed = await api.solution(run.solution)
+            if installed is None or installed.version != Version.parse(run.version):
+                raise Stopped(
+                    finding(
+                        "VERIFY_FAILED",
+                        subject("solution", run.solution),
+                        step=Step.KIND_VERIFY,
+                        environment=where,
+                        name=run.solution,
+                        version=run.version,
+                        found=f"version {installed.version}" if installed else "no version",
+                    )
+                )
+            if run.stage:
+                solution, _ = await self._packages.solution(_sha256(run))
+                merged = await self._merged(solution, api, where)
+                await journal.record(findings=await _unapplied(merged, api, where))
+        except DataverseError as error:
+            raise Stopped(environment_finding(error, where, Step.KIND_VERIFY)) from error
+        return f"{where} holds {run.solution} {installed.version}"
+
+    async def _fail(self, stopped: Stopped) -> None:
+        if not stopped.recorded:
+            await self.journal.record(findings=stopped.findings)
+        errors = [f for f in stopped.findings if f.severity == Finding.SEVERITY_ERROR]
+        first = errors[0]
+        more = f" And {len(errors) - 1} more." if len(errors) > 1 else ""
+        await self.journal.fail(
+            RunError(
+                code=first.code,
+                message=first.cause + more,
+                remedy=first.remedy,
+                retryable=any(f.retryable for f in errors),
+            )
+        )
+
+    async def _cannot_tell(self, where: str, evidence: str) -> None:
+        found = finding(
+            "IMPORT_UNDECIDED",
+            subject("environment", where),
+            step=Step.KIND_IMPORT,
+            environment=where,
+            evidence=evidence,
+        )
+        error = RunError(code=found.code, message=found.cause, remedy=found.remedy)
+        if self.journal.run.state != Run.STATE_UNKNOWN or self.journal.run.error.message != error.message:
+            await self.journal.cannot_tell(error)
+
+    async def _connect(self, name: str, step: Step.Kind) -> tuple[Environment, WebApi]:
+        try:
+            return await self._environments.named(name)
+        except DataverseError as error:
+            raise Stopped(environment_finding(error, name, step)) from error
+
+    async def _merged(self, solution: Solution, api: WebApi, where: str) -> Merged:
+        if not self.journal.run.stage:
+            return Merged()
+        stage = self._stage_settings(self._snapshot())
+        return await merge_settings(solution, api, where, stage, self._run_settings())
+
+    def _snapshot(self) -> Pipeline:
+        return self._store.reads.run_pipeline(self.journal.run.name) or Pipeline()
+
+    def _stage_settings(self, pipeline: Pipeline) -> DeploymentSettings:
+        index = rules.stage_index(pipeline, self.journal.run.stage)
+        return DeploymentSettings() if index is None else pipeline.stages[index].settings
+
+    def _run_settings(self) -> DeploymentSettings:
+        key = settings_key(self.journal.run.name)
+        sealed = self._store.reads.secret(key)
+        return (
+            DeploymentSettings.FromString(self._encryption.open(sealed, key))
+            if sealed
+            else DeploymentSettings()
+        )
+
+    def _unmanaged_sha256(self, run: Run) -> str:
+        artifact = self._store.reads.artifact(run.artifact) or Artifact()
+        return artifact.source_sha256 or _sha256(run)
+
+
+def keep_artifact(tx: Transaction, artifact: Artifact, actor: str) -> Artifact:
+    """Record an artifact unless it is known already; the same bytes stay the same artifact."""
+    known = tx.artifact(artifact.name)
+    if known is not None and (known.source_sha256 or not artifact.source_sha256):
+        return known
+    kept = tx.put_artifact(artifact)
+    tx.append(Event(kind=Event.KIND_ARTIFACT_STORED, actor=actor, subject=kept.name, artifact=kept))
+    return kept
+
+
+async def _unapplied(merged: Merged, api: WebApi, where: str) -> list[Finding]:
+    """Settings that were sent with the import and are not what the target holds now."""
+    variables = {p.schema_name: p.value for p in merged.parameters if isinstance(p, VariableParameter)}
+    references = {
+        p.logical_name: p.connection_id for p in merged.parameters if isinstance(p, ConnectionParameter)
+    }
+    held_values = (
+        {v.schema_name.casefold(): v.value for v in await api.environment_variables(variables)}
+        if variables
+        else {}
+    )
+    held_connections = (
+        {r.logical_name.casefold(): r.connection_id for r in await api.connection_references(references)}
+        if references
+        else {}
+    )
+    lost = [("Environment variable", n) for n, v in variables.items() if held_values.get(n.casefold()) != v]
+    lost += [
+        ("Connection reference", n)
+        for n, c in references.items()
+        if (held_connections.get(n.casefold()) or "").casefold() != c.casefold()
+    ]
+    return [
+        finding(
+            "SETTING_NOT_APPLIED",
+            subject("setting", name),
+            step=Step.KIND_VERIFY,
+            what=what,
+            name=name,
+            environment=where,
+        )
+        for what, name in lost
+    ]
+
+
+def _sha256(run: Run) -> str:
+    return run.artifact.rpartition("/")[2]
+
+
+def _reason(progress: ImportProgress, result: ImportResult | None) -> tuple[str, str]:
+    message = progress.message or (result.message if result else "")
+    if progress.state is OperationState.CANCELED:
+        message = f"it was canceled there. {message}".strip()
+    return message or "it gave no reason", progress.code or (result.code if result else "")
+
+
+def _import_failed(where: str, message: str, code: str) -> Finding:
+    about = subject("environment", where)
+    return finding(
+        "IMPORT_FAILED", about, step=Step.KIND_IMPORT, environment=where, message=message, remark=coded(code)
+    )
+
+
+def _component_finding(result: webapi.ComponentResult) -> Finding:
+    failed = result.severity is Severity.ERROR
+    return finding(
+        "IMPORT_COMPONENT_FAILED" if failed else "IMPORT_COMPONENT_WARNING",
+        subject(result.kind, result.name),
+        step=Step.KIND_IMPORT,
+        kind=result.kind,
+        name=result.name,
+        message=result.text or "the environment gave no reason",
+        remark=coded(result.code),
+    )
+
+
+def _component_result(result: webapi.ComponentResult) -> ComponentResult:
+    return ComponentResult(
+        component=subject(result.kind, result.name),
+        result=_RESULTS[result.severity],
+        error_code=result.code,
+        error_text=result.text,
+    )
+
+
+_RESULTS = {Severity.INFO: "success", Severity.WARNING: "warning", Severity.ERROR: "failure"}

@@ -1,0 +1,360 @@
+"""Validation of a package against a target, in a fixed order, with all findings at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipelinehost.v1.resources_pb2 import DeploymentSettings, Finding, ImportMode, Progress, Step, Subject
+from pipelinehost_dataverse.solution import Solution
+from pipelinehost_dataverse.solution.kinds import kind_of
+from pipelinehost_dataverse.webapi import (
+    AccessDenied,
+    DataverseError,
+    Dependant,
+    EnvironmentBusy,
+    EnvironmentUnreachable,
+    InstalledComponent,
+    InstalledSolution,
+    MissingDependency,
+    Severity,
+    StageResult,
+    Throttled,
+    WebApi,
+)
+from pipelinehost_server.deployment.findings import finding, subject
+from pipelinehost_server.deployment.settings import Merged, TargetValues, merge
+
+_LOSS = {
+    "entity": " with all its rows",
+    "attribute": " with its values in all rows",
+    "workflow": "",
+    "appmodule": "",
+    "canvasapp": "",
+    "environmentvariabledefinition": " with its value",
+    "connectionreference": "",
+}
+"""Removed components that get a finding of their own, and what is lost with them."""
+_WORDS = {
+    "entity": "table",
+    "attribute": "column",
+    "workflow": "flow or process",
+    "appmodule": "model-driven app",
+    "canvasapp": "canvas app",
+    "environmentvariabledefinition": "environment variable",
+    "connectionreference": "connection reference",
+    "systemform": "form",
+    "savedquery": "view",
+    "optionset": "choice",
+    "webresource": "web resource",
+    "entityrelationship": "relationship",
+    "role": "security role",
+    "bot": "copilot",
+}
+_OWN_CHECKS = frozenset(
+    {"0x8004801D", "0x80048541", "0x80048040", "0x80048041", "0x8004801C", "0x80048539", "0x8004F042"}
+)
+"""Codes of the environment that say what a check of ours has said already, with a better remedy."""
+_AT_ONCE = 8
+"""Questions to one environment at the same time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is asked of a validation, beside the package and the target."""
+
+    environment: str
+    """What people call the target."""
+    mode: ImportMode
+    allow_redeployment: bool
+    stage: DeploymentSettings
+    run: DeploymentSettings
+
+
+class Validation:
+    """One look at one target with one package. Iterate it; then read what it came to.
+
+    It yields ``Progress`` when it begins another part and ``Finding`` for each finding, in the order: mode,
+    version and publisher; operations under way; missing dependencies; connection references; environment
+    variables; what an upgrade would remove.
+    """
+
+    def __init__(self, solution: Solution, package: bytes, target: WebApi, plan: Plan) -> None:
+        self.solution = solution
+        self.package = package
+        self.target = target
+        self.plan = plan
+        self.installed: InstalledSolution | None = None
+        """The solution of the same name in the target."""
+        self.upgrade = plan.mode != ImportMode.IMPORT_MODE_UPDATE
+        """Whether the import would be an upgrade; a redeployment is always an update."""
+        self.merged = Merged()
+
+    async def __aiter__(self) -> AsyncIterator[Finding | Progress]:
+        try:
+            async for found in self._parts():
+                yield found
+        except DataverseError as error:
+            yield environment_finding(error, self.plan.environment, Step.KIND_VALIDATE)
+
+    async def _parts(self) -> AsyncIterator[Finding | Progress]:
+        where = self.plan.environment
+        yield _progress(5, f"asking {where} what it holds")
+        unique_name = self.solution.manifest.unique_name
+        self.installed = await self.target.solution(unique_name)
+        for found in self._version():
+            yield found
+        leftover = await self.target.solution(f"{unique_name}_Upgrade")
+        if leftover is not None:
+            yield finding("PENDING_UPGRADE", self._about(), environment=where, name=unique_name)
+        for operation in await self.target.running_operations():
+            yield finding("OPERATION_RUNNING", self._about(), environment=where, operation=operation.name)
+        yield _progress(20, f"letting {where} check the package")
+        staged = await self.target.stage_solution(self.package)
+        if staged.upload_id:
+            await self.target.discard_upload(staged.upload_id)
+        for found in self._staged(staged):
+            yield found
+        yield _progress(60, "checking connections and environment variables")
+        self.merged = await merge_settings(self.solution, self.target, where, self.plan.stage, self.plan.run)
+        for found in self.merged.findings:
+            yield found
+        if self.installed is not None and self.installed.managed and self.upgrade:
+            yield _progress(80, "looking for what the upgrade would remove")
+            async for found in self._removals(self.installed):
+                yield found
+        yield _progress(100, "")
+
+    def _about(self) -> Subject:
+        manifest = self.solution.manifest
+        return subject("solution", manifest.unique_name, manifest.display_name)
+
+    def _version(self) -> list[Finding]:
+        """Mode, version and publisher against what is installed; decides between upgrade and update."""
+        manifest, installed, about = self.solution.manifest, self.installed, self._about()
+        facts: dict[str, Any] = {"environment": self.plan.environment, "name": manifest.unique_name}
+        found: list[Finding] = []
+        if installed is None:
+            return found
+        if not installed.managed:
+            found.append(finding("MODE_MISMATCH", about, **facts))
+        if not manifest.version > installed.version:
+            redeploys = self.plan.allow_redeployment
+            found.append(
+                finding(
+                    "REDEPLOYMENT" if redeploys else "VERSION_NOT_HIGHER",
+                    about,
+                    installed=installed.version,
+                    version=manifest.version,
+                    **facts,
+                )
+            )
+            self.upgrade = False
+        publisher = manifest.publisher.unique_name
+        if installed.managed and installed.publisher_unique_name.casefold() != publisher.casefold():
+            found.append(
+                finding(
+                    "PUBLISHER_MISMATCH",
+                    about,
+                    installed=installed.publisher_unique_name,
+                    publisher=publisher,
+                    **facts,
+                )
+            )
+        return found
+
+    def _staged(self, staged: StageResult) -> list[Finding]:
+        """What the environment's own check says, as far as our checks do not say it better."""
+        where = self.plan.environment
+        found = _missing(staged.missing_dependencies, where)
+        for remark in staged.findings:
+            if remark.severity is Severity.INFO or remark.code.lower() in _OWN_CHECKS:
+                continue
+            code = "ENVIRONMENT_OBJECTS" if remark.severity is Severity.ERROR else "ENVIRONMENT_REMARKS"
+            found.append(
+                finding(
+                    code, self._about(), environment=where, message=remark.message, remark=coded(remark.code)
+                )
+            )
+        return found
+
+    async def _removals(self, installed: InstalledSolution) -> AsyncIterator[Finding]:
+        """What the new version no longer has, and what in the target still needs it."""
+        where = self.plan.environment
+        held = await self.target.installed_components(installed)
+        kept = {c.identity for c in self.solution.components}
+        removed = [c for c in held if c.key is not None and c.key not in kept]
+        others = Counter[str]()
+        for component in removed:
+            kind = component.key.kind if component.key else ""
+            if kind in _LOSS:
+                yield finding(
+                    "UPGRADE_REMOVES",
+                    subject(kind, component.name, component.display_name),
+                    environment=where,
+                    kind=_WORDS.get(kind, kind),
+                    name=_title(component),
+                    loss=_LOSS[kind],
+                )
+            else:
+                others[_WORDS.get(kind, kind)] += 1
+        if others:
+            kinds = ", ".join(f"{n} × {kind}" for kind, n in sorted(others.items()))
+            yield finding("UPGRADE_REMOVES_MORE", self._about(), count=others.total(), kinds=kinds)
+        own = {c.object_id for c in held}
+        gate = asyncio.Semaphore(_AT_ONCE)
+
+        async def ask(component: InstalledComponent) -> list[Dependant]:
+            async with gate:
+                return await self.target.dependants(component.object_id, component.type_code)
+
+        answers = await asyncio.gather(*(ask(c) for c in removed))
+        names = _Names(self.target)
+        for component, dependants in zip(removed, answers, strict=True):
+            blocking = [d for d in dependants if d.object_id not in own]
+            if not blocking:
+                continue
+            kind = component.key.kind if component.key else ""
+            yield finding(
+                "UPGRADE_BLOCKED",
+                subject(kind, component.name, component.display_name),
+                environment=where,
+                kind=_WORDS.get(kind, kind),
+                name=_title(component),
+                dependants=_listed([await names.of(d) for d in blocking]),
+            )
+
+
+async def merge_settings(
+    solution: Solution,
+    target: WebApi | None,
+    environment: str,
+    stage: DeploymentSettings,
+    run: DeploymentSettings,
+) -> Merged:
+    """Merge the settings of a deployment with what the target holds now.
+
+    Args:
+        solution: what takes the settings.
+        target: the target's connector; None where there is no target to look at.
+        environment: what people call the target.
+        stage: preconfigured by an administrator.
+        run: given with the run.
+    """
+    if target is None:
+        return merge(solution, TargetValues(environment=environment), stage, run)
+    variables = [v.schema_name for v in solution.environment_variables]
+    references = [r.logical_name for r in solution.connection_references]
+    values = TargetValues(
+        await target.environment_variables(variables) if variables else (),
+        await target.connection_references(references) if references else (),
+        await target.connections() if references else (),
+        environment,
+    )
+    return merge(solution, values, stage, run)
+
+
+class _Names:
+    """What people call a component that only its id is known of, looked up in the solution that holds it."""
+
+    def __init__(self, target: WebApi) -> None:
+        self._target = target
+        self._solutions: dict[str, InstalledSolution] | None = None
+        self._components: dict[str, dict[str, InstalledComponent]] = {}
+
+    async def of(self, dependant: Dependant) -> str:
+        if self._solutions is None:
+            self._solutions = {s.id: s for s in await self._target.solutions()}
+        solution = self._solutions.get(dependant.solution_id or "")
+        if solution is None:
+            return f"the component {dependant.object_id}"
+        if solution.id not in self._components:
+            held = await self._target.installed_components(solution)
+            self._components[solution.id] = {c.object_id: c for c in held}
+        component = self._components[solution.id].get(dependant.object_id)
+        if component is None:
+            return f"a component of {solution.unique_name}"
+        kind = component.key.kind if component.key else component.type_name
+        return f"the {_WORDS.get(kind, kind)} {_title(component)} of {solution.unique_name}"
+
+
+def environment_finding(error: DataverseError, environment: str, step: Step.Kind) -> Finding:
+    """The finding for a call to an environment that did not give its result."""
+    code = "ENVIRONMENT_ERROR"
+    if isinstance(error, EnvironmentUnreachable):
+        code = "ENVIRONMENT_UNREACHABLE"
+    elif isinstance(error, AccessDenied):
+        code = "ENVIRONMENT_DENIED"
+    elif isinstance(error, (EnvironmentBusy, Throttled)):
+        code = "ENVIRONMENT_BUSY"
+    about = subject("environment", environment)
+    return finding(
+        code, about, step=step, environment=environment, message=error.message, remark=coded(error.code)
+    )
+
+
+def coded(code: str) -> str:
+    """A code as it follows a message: `` (0x8004801D)``, or nothing."""
+    return f" ({code})" if code else ""
+
+
+def _missing(pairs: Sequence[MissingDependency], environment: str) -> list[Finding]:
+    """One finding for each component that is missing, however many need it."""
+    needed: dict[tuple[str, str], list[MissingDependency]] = defaultdict(list)
+    for pair in pairs:
+        end = pair.required
+        needed[end.type, (end.schema_name or end.id or end.display_name).casefold()].append(pair)
+    found = []
+    for group in needed.values():
+        end, origin = group[0].required, group[0].required_solution
+        kind = _kind(end.type)
+        name = end.schema_name or end.id or end.display_name
+        shown = f"the {_WORDS.get(kind, kind)} {end.display_name or name}"
+        if end.parent_schema_name:
+            shown += f" of {end.parent_display_name or end.parent_schema_name}"
+        dependents = sorted(
+            {d.dependent.display_name or d.dependent.schema_name or d.dependent.id for d in group}
+        )
+        unmanaged = origin.casefold() == "active" or not origin
+        found.append(
+            finding(
+                "MISSING_DEPENDENCY",
+                subject(kind, name, end.display_name),
+                environment=environment,
+                required=shown,
+                dependents=_listed(dependents),
+                verb="needs" if len(dependents) == 1 else "need",
+                origin="" if unmanaged else f"; where the solution was built it came with {origin}",
+                remedy=(
+                    "Add it to this solution, or deploy the solution that holds it first: where "
+                    "this one was built it "
+                    "is an unmanaged customization."
+                    if unmanaged
+                    else f"Install {origin} in {environment} first, in that version or a higher one."
+                ),
+            )
+        )
+    return found
+
+
+def _kind(type_name: str) -> str:
+    return kind_of(type_name) if type_name else "component"
+
+
+def _listed(names: Sequence[str], most: int = 3) -> str:
+    shown = [n for n in names if n][:most]
+    rest = len(names) - len(shown)
+    if rest > 0:
+        return f"{', '.join(shown)} and {rest} more" if shown else f"{rest} components"
+    return " and ".join(filter(None, [", ".join(shown[:-1]), shown[-1]])) if shown else "a component"
+
+
+def _title(component: InstalledComponent) -> str:
+    return component.display_name or component.name
+
+
+def _progress(percent: int, detail: str) -> Progress:
+    return Progress(step=Step.KIND_VALIDATE, percent=percent, detail=detail)

@@ -1,0 +1,141 @@
+"""Every decision of the host that needs no environment: pure functions over messages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from pipelinehost import names
+from pipelinehost.errors import Violation, reason_name
+from pipelinehost.v1.errors_pb2 import ErrorReason
+from pipelinehost.v1.resources_pb2 import Artifact, Environment, Pipeline, Run, Stage, Step
+from pipelinehost_server.config import Config
+
+FINISHED = frozenset({Run.STATE_SUCCEEDED, Run.STATE_FAILED, Run.STATE_CANCELLED})
+"""States that a run ends in; only FAILED can be left, by a retry."""
+
+_WORKING = (Run.STATE_FAILED, Run.STATE_CANCELLED)
+TRANSITIONS: Mapping[Run.State, frozenset[Run.State]] = {
+    Run.STATE_QUEUED: frozenset(
+        {Run.STATE_VALIDATING, Run.STATE_WAITING_FOR_TARGET, Run.STATE_DEPLOYING, *_WORKING}
+    ),
+    Run.STATE_VALIDATING: frozenset({Run.STATE_WAITING_FOR_TARGET, Run.STATE_DEPLOYING, *_WORKING}),
+    Run.STATE_WAITING_FOR_TARGET: frozenset({Run.STATE_VALIDATING, Run.STATE_DEPLOYING, *_WORKING}),
+    Run.STATE_DEPLOYING: frozenset({Run.STATE_SUCCEEDED, Run.STATE_FAILED, Run.STATE_UNKNOWN}),
+    Run.STATE_UNKNOWN: frozenset({Run.STATE_DEPLOYING, Run.STATE_FAILED}),
+    Run.STATE_FAILED: frozenset({Run.STATE_QUEUED}),
+    Run.STATE_SUCCEEDED: frozenset(),
+    Run.STATE_CANCELLED: frozenset(),
+}
+"""Which state may follow which. Once the import has begun a run cannot be cancelled."""
+
+CANCELLABLE = frozenset(s for s, after in TRANSITIONS.items() if Run.STATE_CANCELLED in after)
+"""States in which the import has not begun."""
+
+
+def may_follow(before: Run.State, after: Run.State) -> bool:
+    """Whether a run may go from one state to another; staying is always allowed."""
+    return before == after or after in TRANSITIONS.get(before, frozenset())
+
+
+def state_name(state: Run.State) -> str:
+    """A state as people read it: ``WAITING_FOR_TARGET``."""
+    return Run.State.Name(state).removeprefix("STATE_")
+
+
+def stage_index(pipeline: Pipeline, stage: str) -> int | None:
+    """Position of the stage of that full name, from 0; None where the pipeline has none."""
+    return next((i for i, s in enumerate(pipeline.stages) if s.name == stage), None)
+
+
+def due_stage(pipeline: Pipeline, succeeded: Callable[[Stage], bool]) -> Stage | None:
+    """The first stage in which the artifact in question has not succeeded; None where all have it."""
+    return next((s for s in pipeline.stages if not succeeded(s)), None)
+
+
+def deployment_steps(*, export: bool) -> list[Step]:
+    """The steps of a deployment, all pending; an upload has nothing to export."""
+    kinds = [Step.KIND_VALIDATE, Step.KIND_IMPORT, Step.KIND_PUBLISH, Step.KIND_VERIFY]
+    if export:
+        kinds.insert(0, Step.KIND_EXPORT)
+    return [Step(kind=k, state=Step.STATE_PENDING) for k in kinds]
+
+
+def restore_steps() -> list[Step]:
+    """The steps of a restore, all pending."""
+    kinds = (Step.KIND_IMPORT, Step.KIND_PUBLISH, Step.KIND_VERIFY)
+    return [Step(kind=k, state=Step.STATE_PENDING) for k in kinds]
+
+
+def may_deploy(
+    config: Config,
+    pipeline: Pipeline,
+    stage: Stage,
+    *,
+    source: Environment | None,
+    target: Environment,
+    artifact: Artifact | None,
+    succeeded_before: bool,
+) -> list[Violation]:
+    """All reasons that the host's own record gives against a deployment; none means it may begin.
+
+    Args:
+        config: region rules of the host.
+        pipeline: as configured now.
+        stage: one of its stages.
+        source: the development environment; None for an upload.
+        target: the stage's environment.
+        artifact: what would be deployed; None where it is exported first.
+        succeeded_before: whether this artifact has a success in the stage before; of no matter for the first.
+    """
+    found = region_violations(config, [e for e in (source, target) if e is not None])
+    if artifact is not None and not artifact.managed:
+        found.append(
+            _violation(
+                ErrorReason.ERROR_REASON_ARTIFACT_UNMANAGED,
+                artifact.name,
+                f"{artifact.solution} {artifact.version} is an unmanaged package; only managed packages "
+                "leave development: restore it into a development environment and deploy the "
+                "solution from there",
+            )
+        )
+    index = stage_index(pipeline, stage.name)
+    if index and not succeeded_before:
+        before = pipeline.stages[index - 1]
+        what = f"{artifact.solution} {artifact.version}" if artifact is not None else "the solution"
+        found.append(
+            _violation(
+                ErrorReason.ERROR_REASON_STAGE_OUT_OF_ORDER,
+                stage.name,
+                f"{what} has not succeeded in the stage before, {title(before)}: deploy it there first",
+            )
+        )
+    return found
+
+
+def region_violations(config: Config, environments: Sequence[Environment]) -> list[Violation]:
+    """Environments that lie in another region than the host or each other, unless the host allows that.
+
+    An environment or a host without a region is taken to be in the right one.
+    """
+    if config.allow_cross_region:
+        return []
+    home = config.region or next((e.region for e in environments if e.region), "")
+    return [
+        _violation(
+            ErrorReason.ERROR_REASON_REGION_MISMATCH,
+            e.name,
+            f"{title(e)} is in the region {e.region}, not in {home}: use an environment of {home}, or let "
+            "the host allow runs across regions (serve --allow-cross-region)",
+        )
+        for e in environments
+        if e.region and e.region != home
+    ]
+
+
+def title(thing: Pipeline | Stage | Environment) -> str:
+    """What people call it: the display name, else the id."""
+    return thing.display_name or names.slug(thing.name)
+
+
+def _violation(reason: ErrorReason, subject: str, description: str) -> Violation:
+    return Violation(subject, description, reason_name(reason))
