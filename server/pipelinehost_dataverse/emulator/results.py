@@ -51,9 +51,10 @@ def log(
             f'processed="true" succeeded="{"failure" if failure else "success"}" status="">'
         )
     ]
-    manifest = "" if solution is None else _manifest(solution)
+    attributes, children = ("", "") if solution is None else _manifest(solution)
     parts.append(
-        f"<solutionManifests><solutionManifest {manifest}>{verdict}</solutionManifest></solutionManifests>"
+        f"<solutionManifests><solutionManifest{attributes}>{children}{verdict}"
+        "</solutionManifest></solutionManifests>"
     )
     if solution is not None:
         blamed = set(failed)
@@ -74,13 +75,16 @@ def log(
     return "".join(parts)
 
 
-def _manifest(solution: Solution) -> str:
+def _manifest(solution: Solution) -> tuple[str, str]:
+    """Attributes and first children of the manifest's element."""
     manifest = solution.manifest
-    return (
-        f"languagecode={quoteattr(str(manifest.language_code))} id={quoteattr(manifest.unique_name)} "
-        f'LocalizedName={quoteattr(manifest.display_name)} processed="true" '
-        f"version={quoteattr(str(manifest.version))}"
+    attributes = (
+        f" languagecode={quoteattr(str(manifest.language_code))} id={quoteattr(manifest.unique_name)} "
+        f'LocalizedName={quoteattr(manifest.display_name)} processed="true"'
     )
+    name, version = escape(manifest.unique_name), escape(str(manifest.version))
+    children = f"<UniqueName>{name}</UniqueName><Version>{version}</Version><Managed>{int(manifest.managed)}</Managed>"
+    return attributes, children
 
 
 def _element(tag: str, component: Component, result: str) -> str:

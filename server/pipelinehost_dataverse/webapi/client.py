@@ -171,7 +171,7 @@ class WebApi:
         """The components of an installed solution."""
         options = {
             "$select": "msdyn_objectid,msdyn_componenttype,msdyn_componenttypename,msdyn_name,"
-            "msdyn_schemaname,msdyn_displayname,msdyn_componentlogicalname,msdyn_primaryentityname",
+            "msdyn_schemaname,msdyn_uniquename,msdyn_displayname,msdyn_componentlogicalname,msdyn_primaryentityname",
             "$filter": f"msdyn_solutionid eq {solution.id}",
         }
         return [

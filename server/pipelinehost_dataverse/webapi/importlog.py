@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from lxml import etree
 
+from pipelinehost_dataverse.solution.archive import xml_parser
 from pipelinehost_dataverse.solution.model import Version
 from pipelinehost_dataverse.webapi.errors import error_code, plain
 from pipelinehost_dataverse.webapi.model import ComponentResult, Severity
@@ -14,7 +14,6 @@ from pipelinehost_dataverse.webapi.model import ComponentResult, Severity
 RESULTS = 100_000
 """Most results that are read; more is no log of a package of 120 MB."""
 _SEVERITIES = {"success": Severity.INFO, "warning": Severity.WARNING}
-_DECLARATION = re.compile(r"\A\ufeff?\s*<\?xml[^>]*\?>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +33,8 @@ def read_import_log(text: str) -> ImportLog:
     Raises:
         ValueError: not well-formed, or not a log: it has a document type, or too many results.
     """
-    parser = etree.XMLParser(resolve_entities=False, load_dtd=False, no_network=True, huge_tree=False)
     try:
-        # the declaration's encoding is that of a file which this text no longer is
-        root = etree.fromstring(_DECLARATION.sub("", text).encode(), parser)
+        root = etree.fromstring(text.encode(), xml_parser())
     except (etree.XMLSyntaxError, ValueError) as error:
         raise ValueError(f"the import log is not well-formed: {plain(str(error), 300)}") from error
     if root.getroottree().docinfo.internalDTD is not None:

@@ -79,9 +79,9 @@ def decide(intent: ImportIntent, seen: Seen, nothing_since: datetime | None, qui
     again = SOON if running else None
     if seen.own_job is not None:
         return found(seen.own_job.id)
-    if len(jobs) == 1 and jobs[0].version is not None and jobs[0].user_id == intent.user_id:
-        return found(jobs[0].id)
-    if jobs:  # several, another user's, or one whose log does not tell the version (yet)
+    if len(jobs) == 1 and jobs[0].user_id == intent.user_id and (jobs[0].version or len(rows) == 1):
+        return found(jobs[0].id)  # while its log does not tell the version, the one new history row does
+    if jobs:  # several, another user's, or of a version that nothing tells (yet)
         return undecided(again)
     if rows:
         alone = len(rows) == 1 and len(imports) == 1 and len(our_imports) == 1

@@ -246,10 +246,12 @@ def component(row: Record) -> InstalledComponent:
             if parent and (schema_name or name)
             else ""
         )
-    elif kind in KEYED_BY_NAME or code not in KIND_BY_CODE:
+    elif kind in KEYED_BY_NAME or kind in {"environmentvariablevalue", "ribboncustomization"}:
         key = normalised_in(kind, schema_name or name)
-    else:
+    elif code in KIND_BY_CODE:
         key = normalised(object_id)
+    else:
+        key = normalised(row.text_or_none("msdyn_uniquename") or schema_name or name)
     return InstalledComponent(
         key=ComponentKey(kind, key) if kind and key else None,
         name=plain(schema_name or name),
