@@ -1,0 +1,124 @@
+"""Rules: every decision of the host that needs no environment."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelinehost.v1.resources_pb2 import Artifact, Environment, Pipeline, Run, Stage, Step
+from pipelinehost_server import rules
+from pipelinehost_server.config import Config
+
+PIPELINE = Pipeline(
+    name="pipelines/sales",
+    stages=[
+        Stage(name="pipelines/sales/stages/qa", environment="environments/qa"),
+        Stage(name="pipelines/sales/stages/production", environment="environments/production"),
+    ],
+)
+DEV = Environment(name="environments/dev", kind=Environment.KIND_DEVELOPMENT)
+QA = Environment(name="environments/qa", kind=Environment.KIND_TARGET)
+MANAGED = Artifact(name="artifacts/" + "0" * 64, solution="Sales", version="1.0", managed=True)
+STATES = st.sampled_from([s for s in Run.State.values() if s])
+
+
+def codes(
+    *,
+    config: Config | None = None,
+    stage: int = 0,
+    source: Environment | None = DEV,
+    target: Environment = QA,
+    artifact: Artifact | None = MANAGED,
+    before: bool = False,
+) -> list[str]:
+    violations = rules.may_deploy(
+        config or Config(folder=Path("unused")),
+        PIPELINE,
+        PIPELINE.stages[stage],
+        source=source,
+        target=target,
+        artifact=artifact,
+        succeeded_before=before,
+    )
+    return [v.code for v in violations]
+
+
+def test_the_first_stage_needs_no_success_before_it() -> None:
+    assert codes(stage=0) == []
+
+
+def test_a_later_stage_needs_a_success_of_the_same_artifact() -> None:
+    assert codes(stage=1, before=True) == []
+    assert codes(stage=1, before=False) == ["STAGE_OUT_OF_ORDER"]
+    assert codes(stage=1, artifact=None) == ["STAGE_OUT_OF_ORDER"]
+
+
+def test_unmanaged_packages_are_not_deployed() -> None:
+    unmanaged = Artifact(name=MANAGED.name, solution="Sales", version="1.0", managed=False)
+    assert codes(artifact=unmanaged) == ["ARTIFACT_UNMANAGED"]
+
+
+def test_all_reasons_come_at_once() -> None:
+    unmanaged = Artifact(name=MANAGED.name, solution="Sales", version="1.0", managed=False)
+    far = Environment(name="environments/qa", region="asia")
+    assert codes(
+        config=Config(folder=Path("unused"), region="europe"), stage=1, artifact=unmanaged, target=far
+    ) == ["REGION_MISMATCH", "ARTIFACT_UNMANAGED", "STAGE_OUT_OF_ORDER"]
+
+
+@pytest.mark.parametrize(
+    ("host", "source", "target", "allowed", "expected"),
+    [
+        ("", "", "", False, 0),
+        ("", "europe", "europe", False, 0),
+        ("", "europe", "asia", False, 1),
+        ("europe", "europe", "asia", False, 1),
+        ("europe", "asia", "asia", False, 2),
+        ("europe", "", "", False, 0),
+        ("europe", "asia", "asia", True, 0),
+    ],
+)
+def test_regions(host: str, source: str, target: str, allowed: bool, expected: int) -> None:
+    config = Config(folder=Path("unused"), region=host, allow_cross_region=allowed)
+    found = rules.region_violations(
+        config,
+        [
+            Environment(name="environments/a", region=source),
+            Environment(name="environments/b", region=target),
+        ],
+    )
+    assert len(found) == expected
+
+
+def test_the_due_stage_is_the_first_without_a_success() -> None:
+    done: set[str] = set()
+    assert rules.due_stage(PIPELINE, lambda s: s.name in done) == PIPELINE.stages[0]
+    done.add(PIPELINE.stages[0].name)
+    assert rules.due_stage(PIPELINE, lambda s: s.name in done) == PIPELINE.stages[1]
+    done.add(PIPELINE.stages[1].name)
+    assert rules.due_stage(PIPELINE, lambda s: s.name in done) is None
+
+
+@given(before=STATES, after=STATES)
+def test_finished_states_are_left_only_by_a_retry(before: Run.State, after: Run.State) -> None:
+    if before in rules.FINISHED and before != after and rules.may_follow(before, after):
+        assert (before, after) == (Run.STATE_FAILED, Run.STATE_QUEUED)
+
+
+@given(before=STATES)
+def test_every_state_has_its_row(before: Run.State) -> None:
+    assert before in rules.TRANSITIONS
+
+
+def test_a_run_is_not_cancelled_once_its_import_has_begun() -> None:
+    assert {rules.state_name(s) for s in rules.CANCELLABLE} == {
+        "QUEUED",
+        "VALIDATING",
+        "WAITING_FOR_TARGET",
+    }
+
+
+def test_an_upload_has_nothing_to_export() -> None:
+    assert next(s.kind for s in rules.deployment_steps(export=False)) == Step.KIND_VALIDATE
+    assert next(s.kind for s in rules.deployment_steps(export=True)) == Step.KIND_EXPORT
