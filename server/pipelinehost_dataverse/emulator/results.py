@@ -83,8 +83,11 @@ def _manifest(solution: Solution) -> tuple[str, str]:
         f'LocalizedName={quoteattr(manifest.display_name)} processed="true"'
     )
     name, version = escape(manifest.unique_name), escape(str(manifest.version))
-    children = f"<UniqueName>{name}</UniqueName><Version>{version}</Version><Managed>{int(manifest.managed)}</Managed>"
-    return attributes, children
+    managed = int(manifest.managed)
+    return (
+        attributes,
+        f"<UniqueName>{name}</UniqueName><Version>{version}</Version><Managed>{managed}</Managed>",
+    )
 
 
 def _element(tag: str, component: Component, result: str) -> str:
