@@ -35,9 +35,16 @@ MAX_TOTAL_RATIO: Final = 12
 MAX_RATIO: Final = 200
 """Of one member over a megabyte. The steepest of the real packages at hand has 24."""
 MAX_XML: Final = 32 << 20
+"""Bytes of all XML that is parsed."""
 MAX_XML_NODES: Final = 1_200_000
-"""Counted as '<' plus twice '=': keeps the parsed tree under about 140 MB."""
+"""Of all XML that is parsed, counted as '<' plus twice '=': keeps a tree under about 140 MB."""
+MAX_NAMESPACES: Final = 32
+"""Declarations in one XML file: the time to write canonical XML grows with their square."""
 MAX_JSON: Final = 4 << 20
+"""Bytes of one JSON file that is parsed: a tree of 4 MB of brackets takes 90 MB."""
+MAX_ALL_JSON: Final = 32 << 20
+MAX_DEPTH: Final = 32
+"""Folders in one another."""
 
 _END: Final = struct.Struct("<4s4H2LH")
 _CENTRAL: Final = struct.Struct("<4s6H3L5H2L")
@@ -86,9 +93,15 @@ def load(source: bytes | Path | BinaryIO) -> bytes:
     if isinstance(source, Path):
         with source.open("rb") as file:
             return load(file)
-    content = (
-        bytes(source) if isinstance(source, bytes | bytearray | memoryview) else source.read(MAX_PACKAGE + 1)
-    )
+    if isinstance(source, bytes):
+        content = source
+    else:
+        chunks = []
+        room = MAX_PACKAGE + 1
+        while room > 0 and (chunk := source.read(min(room, _CHUNK))):
+            chunks.append(chunk)
+            room -= len(chunk)
+        content = b"".join(chunks)
     if len(content) > MAX_PACKAGE:
         raise PackageError("package.size", f"The package is larger than {MAX_PACKAGE >> 20} MiB.")
     return content
@@ -106,6 +119,17 @@ class Archive:
 
     def __init__(self, content: bytes) -> None:
         self._content = content
+        self._parser = etree.XMLParser(
+            encoding="utf-8",
+            resolve_entities=False,
+            load_dtd=False,
+            no_network=True,
+            huge_tree=False,
+            remove_blank_text=True,
+            remove_comments=True,
+            remove_pis=True,
+        )
+        self._room = {"xml": MAX_XML, "nodes": MAX_XML_NODES, "json": MAX_ALL_JSON}
         self.members: dict[str, Member] = {}
         """By name, in the order of the archive's directory; without folders."""
         end = _find_end(content)
@@ -117,7 +141,7 @@ class Archive:
         content = self._content
         (_, disk, first_disk, here, total, size, offset, comment) = _END.unpack_from(content, end)
         if (
-            content[end - 20 : end - 16] == b"PK\x06\x07"
+            content[max(0, end - 20) : max(0, end - 16)] == b"PK\x06\x07"
             or 0xFFFF in (here, total)
             or 0xFFFFFFFF in (size, offset)
         ):
@@ -254,7 +278,7 @@ class Archive:
         seen: set[str] = set()
         folders: set[str] = set()
         for member in members:
-            folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", member.name).casefold())
+            folded = _folded(member.name)
             path = folded.rstrip("/")
             if path in seen or (path in folders and path == folded):
                 raise PackageError("zip.duplicate", f"The archive holds {member.name!r} twice.")
@@ -287,6 +311,63 @@ class Archive:
                 "zip.crc", f"{member.name!r} does not match its checksum: the file is damaged."
             )
         return content
+
+    def xml(self, name: str) -> etree._Element:
+        """The root element of an XML member, in UTF-8 with or without a byte order mark.
+
+        Blank text between elements, comments and processing instructions are left out.
+
+        Raises:
+            PackageError: Any ``xml.*`` rule, and those of :meth:`read`.
+        """
+        member = self.members[name]
+        self._take("xml", member.size, name)
+        content = self.read(member).removeprefix(b"\xef\xbb\xbf")
+        if not content.lstrip(b" \t\r\n").startswith(b"<") or content[1:2] == b"\0":
+            raise PackageError("xml.encoding", f"{name!r} is not XML in UTF-8.")
+        declared = _DECLARATION.match(content)
+        if declared and declared[1].lower() not in (b"utf-8", b"us-ascii"):
+            raise PackageError(
+                "xml.encoding", f"{name!r} declares the encoding {declared[1].decode('latin-1')!r}."
+            )
+        if _has_doctype(content):
+            raise PackageError("xml.doctype", f"{name!r} has a document type declaration.")
+        self._take("nodes", content.count(b"<") + 2 * content.count(b"="), name)
+        try:
+            root = etree.fromstring(content, self._parser)
+        except etree.XMLSyntaxError as error:
+            cause = (error.msg or "it is not well-formed")[:200]
+            raise PackageError("xml.malformed", f"{name!r} cannot be read as XML: {cause}") from error
+        if content.count(b"xmlns") > MAX_NAMESPACES:  # some of which may stand in text and be harmless
+            declarations = etree.iterwalk(root, events=("start-ns",))
+            if sum(1 for _ in declarations) > MAX_NAMESPACES:
+                raise PackageError(
+                    "xml.namespaces", f"{name!r} declares more than {MAX_NAMESPACES} namespaces."
+                )
+        return root
+
+    def json(self, name: str) -> Any:
+        """The value of a JSON member, in UTF-8 with or without a byte order mark.
+
+        Raises:
+            PackageError: ``json.size``, ``json.malformed``, and those of :meth:`read`.
+        """
+        member = self.members[name]
+        if member.size > MAX_JSON:
+            raise PackageError("json.size", f"{name!r} has {member.size} bytes; at most {MAX_JSON} are read.")
+        self._take("json", member.size, name)
+        try:
+            return json.loads(self.read(member).decode("utf-8-sig"))
+        except (ValueError, RecursionError) as error:
+            cause = str(error)[:200]
+            raise PackageError("json.malformed", f"{name!r} cannot be read as JSON: {cause}") from error
+
+    def _take(self, what: str, amount: int, name: str) -> None:
+        """Use up some of what a whole package may contain of it."""
+        self._room[what] -= amount
+        if self._room[what] < 0:
+            rule, plural = _TOO_MUCH[what]
+            raise PackageError(rule, f"With {name!r} the package has too many {plural}.")
 
     def packed(self, member: Member) -> bytes:
         """The member's bytes as they lie in the package, compressed and unchecked."""
@@ -459,7 +540,10 @@ def _checked_name(raw: bytes, flags: int) -> str:
         name = name.replace("\\", "/")
     if not name or len(name) > 1024 or _FORBIDDEN_IN_NAMES.search(name):
         raise PackageError("zip.name", f"The name {name[:200]!r} is not a valid file name.")
-    for part in name.removesuffix("/").split("/"):
+    parts = name.removesuffix("/").split("/")
+    if len(parts) > MAX_DEPTH:
+        raise PackageError("zip.name", f"The name {name[:200]!r} has more than {MAX_DEPTH} folders.")
+    for part in parts:
         if not part or part[-1] in ". " or part[0] == " ":
             raise PackageError("zip.name", f"The name {name!r} does not stay inside the package.")
         if part.partition(".")[0].rstrip(" ").upper() in _RESERVED:
@@ -484,48 +568,12 @@ def _check_extra(extra: bytes, name: str) -> None:
         raise PackageError("zip.extra", f"{name!r} has a damaged extra field.")
 
 
-def xml_parser() -> etree.XMLParser:
-    """A parser for one reading: no network, no entities, no comments, blank text dropped."""
-    return etree.XMLParser(
-        encoding="utf-8",
-        resolve_entities=False,
-        load_dtd=False,
-        no_network=True,
-        huge_tree=False,
-        remove_blank_text=True,
-        remove_comments=True,
-        remove_pis=True,
-    )
-
-
+_TOO_MUCH: Final = {
+    "xml": ("xml.size", "bytes of XML"),
+    "nodes": ("xml.nodes", "XML elements and attributes"),
+    "json": ("json.size", "bytes of JSON"),
+}
 _DECLARATION: Final = re.compile(rb"""<\?xml\s[^>]{0,200}?encoding\s*=\s*["']([^"']{0,40})["']""")
-
-
-def parse_xml(content: bytes, name: str, parser: etree.XMLParser) -> etree._Element:
-    """The root element of an XML member, in UTF-8 with or without a byte order mark.
-
-    Raises:
-        PackageError: ``xml.size``, ``xml.encoding``, ``xml.doctype``, ``xml.nodes``, ``xml.malformed``.
-    """
-    if len(content) > MAX_XML:
-        raise PackageError("xml.size", f"{name!r} has {len(content)} bytes; at most {MAX_XML} are read.")
-    content = content.removeprefix(b"\xef\xbb\xbf")
-    if not content.lstrip(b" \t\r\n").startswith(b"<") or content[1:2] == b"\0":
-        raise PackageError("xml.encoding", f"{name!r} is not XML in UTF-8.")
-    declared = _DECLARATION.match(content)
-    if declared and declared[1].lower() not in (b"utf-8", b"us-ascii"):
-        raise PackageError(
-            "xml.encoding", f"{name!r} declares the encoding {declared[1].decode('latin-1')!r}."
-        )
-    if _has_doctype(content):
-        raise PackageError("xml.doctype", f"{name!r} has a document type declaration.")
-    if content.count(b"<") + 2 * content.count(b"=") > MAX_XML_NODES:
-        raise PackageError("xml.nodes", f"{name!r} has too many elements and attributes.")
-    try:
-        return etree.fromstring(content, parser)
-    except etree.XMLSyntaxError as error:
-        cause = (error.msg or "it is not well-formed")[:200]
-        raise PackageError("xml.malformed", f"{name!r} cannot be read as XML: {cause}") from error
 
 
 def _has_doctype(content: bytes) -> bool:
@@ -545,19 +593,3 @@ def _has_doctype(content: bytes) -> bool:
         if at >= 0:
             at = content.find(b"<", at)
     return False
-
-
-def parse_json(content: bytes, name: str) -> Any:
-    """The value of a JSON member, in UTF-8 with or without a byte order mark.
-
-    Raises:
-        PackageError: ``json.size``, ``json.malformed``.
-    """
-    if len(content) > MAX_JSON:
-        raise PackageError("json.size", f"{name!r} has {len(content)} bytes; at most {MAX_JSON} are read.")
-    try:
-        return json.loads(content.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise PackageError(
-            "json.malformed", f"{name!r} cannot be read as JSON: {str(error)[:200]}"
-        ) from error

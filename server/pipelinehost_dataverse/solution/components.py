@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from lxml import etree
 
-from pipelinehost_dataverse.solution.archive import Archive, parse_json, parse_xml
+from pipelinehost_dataverse.solution.archive import Archive
 from pipelinehost_dataverse.solution.errors import PackageError
 from pipelinehost_dataverse.solution.kinds import joined, normalised, normalised_in
 from pipelinehost_dataverse.solution.model import Component, ComponentKey
@@ -328,25 +328,19 @@ class Inventory:
 
     Args:
         archive: The package.
-        parser: Used for every XML member.
 
     Raises:
         PackageError: ``customizations.root``, ``package.components``, ``zip.crc`` and the other rules of
             reading a member.
     """
 
-    def __init__(self, archive: Archive, parser: etree.XMLParser) -> None:
+    def __init__(self, archive: Archive) -> None:
         self._archive = archive
-        self._parser = parser
         self.found: list[Found] = []
         """Parents come before their children."""
-        self.owner: dict[etree._Element, Found] = {}
-        self.json: dict[str, Any] = {}
-        """Parsed flow definitions, by member name."""
+        self._owners: dict[etree._Element, Found | None] = {}
         self._claimed: set[str] = set(_OWN_MEMBERS)
-        self.root = parse_xml(
-            archive.read(archive.members["customizations.xml"]), "customizations.xml", parser
-        )
+        self.root = archive.xml("customizations.xml")
         if self.root.tag != "ImportExportXml":
             raise PackageError(
                 "customizations.root", "'customizations.xml' is not the content of a solution."
@@ -358,12 +352,17 @@ class Inventory:
 
     def owner_of(self, element: etree._Element | None) -> Found | None:
         """The component that an element of customizations.xml belongs to."""
+        climbed = []
+        found = None
         while element is not None:
-            found = self.owner.get(element)
-            if found is not None:
-                return found
+            if element in self._owners:
+                found = self._owners[element]
+                break
+            climbed.append(element)
             element = element.getparent()
-        return None
+        for passed in climbed:  # so that many rows deep down cost no more than few
+            self._owners[passed] = found
+        return found
 
     def components(self) -> tuple[Component, ...]:
         """The components with their digests. Takes the XML apart: call it last.
@@ -376,18 +375,16 @@ class Inventory:
             hashing = hashlib.sha256()
             element = found.element
             if element is not None:
-                hashing.update(etree.tostring(element, method="c14n", with_tail=False))
+                hashing.update(_canonical(element))
                 container = element.getparent()
                 if container is not None:
                     container.remove(element)
             if found.value is not None:
                 hashing.update(repr(found.value).encode())
-            elif found.files:
-                for name in sorted(found.files):
-                    if not (
-                        found.folder and name.startswith(found.folder) and name.endswith(_singular(found))
-                    ):
-                        hashing.update(self._archive.digest(self._archive.members[name]))
+            else:
+                own = 1 if found.folder else 0  # the XML file of a folder component is its element
+                for name in sorted(found.files[own:]):
+                    hashing.update(self._archive.digest(self._archive.members[name]))
             digests[id(found)] = hashing.digest()
         merged: dict[tuple[str, str], Component] = {}
         for found in self.found:
@@ -413,7 +410,7 @@ class Inventory:
             )
         self.found.append(found)
         if found.element is not None:
-            self.owner[found.element] = found
+            self._owners[found.element] = found
         return found
 
     # customizations.xml
@@ -493,7 +490,7 @@ class Inventory:
         if not written:
             written = next((children[name] for name in names if children.get(name)), "")
         if not written:
-            written = hashlib.sha256(etree.tostring(element, method="c14n", with_tail=False)).hexdigest()
+            written = hashlib.sha256(_canonical(element)).hexdigest()
         name = values.get("name") or children.get("name") or ""
         self._add(Found(kind, normalised(written), name, written, {}, element=element))
 
@@ -522,10 +519,7 @@ class Inventory:
             if section.tag == "Entities":
                 yield from section.iter("FormulaDefinitionFileName", "FileName")
             elif section.tag != "EntityRelationships":
-                named = section.xpath(".//*[starts-with(text(), '/')]")
-                yield from (
-                    (e for e in named if isinstance(e, etree._Element)) if isinstance(named, list) else ()
-                )
+                yield from (e for e in section.iter() if e.text and e.text.lstrip()[:1] == "/")
 
     # Folders and loose files
 
@@ -536,7 +530,7 @@ class Inventory:
             if parts[0] in _PLATFORM_FOLDERS or name in self._claimed or not name.endswith(".xml"):
                 continue
             if len(parts) >= 3 and _is_singular(parts[-3], parts[-1][:-4]):
-                element = parse_xml(self._archive.read(self._archive.members[name]), name, self._parser)
+                element = self._archive.xml(name)
                 folder = name[: -len(parts[-1])]
                 parent = _enclosing(folder[:-1], folders)
                 kind = str(element.tag).lower()
@@ -578,7 +572,7 @@ class Inventory:
 
     def _links(self, name: str) -> None:
         """Rows of a many-to-many table: ``<a_b a.key=… b.key=…>`` in ``Assets/a_bset.xml``."""
-        root = parse_xml(self._archive.read(self._archive.members[name]), name, self._parser)
+        root = self._archive.xml(name)
         for element in root:
             pairs = [(str(attribute), str(value)) for attribute, value in element.items()]
             key = joined(pairs)
@@ -588,7 +582,7 @@ class Inventory:
         self._claimed.add(name)
 
     def _values(self, definition: Found, name: str) -> None:
-        content = parse_json(self._archive.read(self._archive.members[name]), name)
+        content = self._archive.json(name)
         rows: Any = content.get("environmentvariablevalues") if isinstance(content, dict) else None
         rows = rows.get("environmentvariablevalue") if isinstance(rows, dict) else None
         for row in rows if isinstance(rows, list) else [rows]:
@@ -619,7 +613,7 @@ class Inventory:
         """The old file of variable values, and whatever belongs to nothing."""
         if OLD_VALUES in self._archive.members:
             definitions = {f.key: f for f in self.found if f.kind == "environmentvariabledefinition"}
-            content = parse_json(self._archive.read(self._archive.members[OLD_VALUES]), OLD_VALUES)
+            content = self._archive.json(OLD_VALUES)
             for schema_name, id_, value in _old_values(content):
                 self._value(schema_name, definitions.get(normalised(schema_name)), id_, value)
                 self._claimed.add(OLD_VALUES)
@@ -642,6 +636,13 @@ def _merge(first: Component, second: Component) -> Component:
     )
 
 
+def _canonical(element: etree._Element) -> bytes:
+    try:
+        return etree.tostring(element, method="c14n", with_tail=False)
+    except etree.LxmlError as error:
+        raise PackageError("xml.malformed", f"<{element.tag}> has no canonical form: {error}") from error
+
+
 def _descend(element: etree._Element, path: str) -> Iterator[etree._Element]:
     level: Iterable[etree._Element] = (element,)
     for tag in path.split("/"):
@@ -653,10 +654,6 @@ def _is_singular(plural: str, singular: str) -> bool:
     """Whether ``customapiresponseproperty`` may stand for ``customapiresponseproperties`` and so on."""
     plural, singular = plural.lower(), singular.lower()
     return bool(singular) and plural.startswith(singular[:-1]) and 0 < len(plural) - len(singular) <= 2
-
-
-def _singular(found: Found) -> str:
-    return f"/{found.kind}.xml"
 
 
 def _enclosing(path: str, folders: Mapping[str, Found]) -> Found | None:

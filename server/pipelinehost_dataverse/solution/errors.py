@@ -65,6 +65,7 @@ RULES: Mapping[str, str] = MappingProxyType(
         "xml.malformed": "Correct the file, or export the solution again.",
         "xml.size": "Split the solution into several smaller ones.",
         "xml.nodes": "Split the solution into several smaller ones.",
+        "xml.namespaces": _CONTACT_ORIGIN,
         "json.malformed": "Correct the file, or export the solution again.",
         "json.size": "Split the flow into smaller ones.",
         # The manifest and customizations.

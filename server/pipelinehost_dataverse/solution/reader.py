@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pipelinehost_dataverse.solution import requirements
-from pipelinehost_dataverse.solution.archive import Archive, load, parse_xml, xml_parser
+from pipelinehost_dataverse.solution.archive import Archive, load
 from pipelinehost_dataverse.solution.components import Inventory
 from pipelinehost_dataverse.solution.dependencies import dependencies
 from pipelinehost_dataverse.solution.errors import PackageError
@@ -33,12 +33,9 @@ def read(source: bytes | Path | BinaryIO) -> Solution:
     """
     content = load(source)
     archive = open_archive(content)
-    parser = xml_parser()
-    manifest = parse_manifest(
-        parse_xml(archive.read(archive.members["solution.xml"]), "solution.xml", parser)
-    )
+    manifest = parse_manifest(archive.xml("solution.xml"))
     archive.read(archive.members["[Content_Types].xml"])
-    inventory = Inventory(archive, parser)
+    inventory = Inventory(archive)
     flows = tuple(requirements.flows(inventory, archive))
     found_dependencies = dependencies(inventory, flows, manifest.missing_dependencies)
     variables = tuple(requirements.environment_variables(inventory))

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from lxml import etree
 
-from pipelinehost_dataverse.solution.archive import Archive, parse_json
+from pipelinehost_dataverse.solution.archive import Archive
 from pipelinehost_dataverse.solution.components import Found, Inventory
 from pipelinehost_dataverse.solution.errors import PackageError
 from pipelinehost_dataverse.solution.model import (
@@ -95,9 +95,7 @@ def flows(inventory: Inventory, archive: Archive) -> Iterator[tuple[Found, Flow]
         variables: dict[str, None] = {}
         for name in found.files:
             if name.endswith(".json"):
-                _needs(
-                    parse_json(archive.read(archive.members[name]), name), references, connectors, variables
-                )
+                _needs(archive.json(name), references, connectors, variables)
         yield (
             found,
             Flow(

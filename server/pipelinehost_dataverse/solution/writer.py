@@ -24,7 +24,7 @@ from typing import Final
 
 from lxml import etree
 
-from pipelinehost_dataverse.solution.archive import pack, parse_xml, xml_parser
+from pipelinehost_dataverse.solution.archive import pack
 from pipelinehost_dataverse.solution.kinds import CODE_BY_KIND, KEYED_BY_NAME, normalised
 from pipelinehost_dataverse.solution.manifest import parse_manifest
 from pipelinehost_dataverse.solution.model import (
@@ -249,8 +249,7 @@ def rewrite(package: bytes, *, managed: bool | None = None, version: str | None 
         ValueError: ``version`` is none.
     """
     archive = open_archive(package)
-    content = archive.read(archive.members["solution.xml"])
-    before = parse_manifest(parse_xml(content, "solution.xml", xml_parser()))
+    before = parse_manifest(archive.xml("solution.xml"))
     changes = {}
     if managed is not None and managed != before.managed:
         changes["Managed"] = "1" if managed else "0"
@@ -258,6 +257,8 @@ def rewrite(package: bytes, *, managed: bool | None = None, version: str | None 
         changes["Version"] = str(Version.parse(version))
     if not changes:
         return package
+    # Parsed anew, so that comments and white space stay as they are.
+    content = archive.read(archive.members["solution.xml"])
     root = etree.fromstring(
         content.removeprefix(b"\xef\xbb\xbf"), etree.XMLParser(resolve_entities=False, no_network=True)
     )
