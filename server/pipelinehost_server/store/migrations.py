@@ -31,6 +31,7 @@ CREATE TABLE artifact (
     name TEXT NOT NULL PRIMARY KEY, solution TEXT NOT NULL, version TEXT NOT NULL, managed INTEGER NOT NULL,
     create_time INTEGER NOT NULL, frame BLOB NOT NULL);
 CREATE INDEX artifact_create_time ON artifact (create_time, name);
+CREATE INDEX artifact_solution ON artifact (solution, version, managed, create_time, name);
 
 CREATE TABLE run (
     name TEXT NOT NULL PRIMARY KEY, state INTEGER NOT NULL, pipeline TEXT NOT NULL, stage TEXT NOT NULL,
@@ -40,6 +41,8 @@ CREATE TABLE run (
     frame BLOB NOT NULL);
 CREATE INDEX run_create_time ON run (create_time, name);
 CREATE INDEX run_pipeline ON run (pipeline, create_time, name);
+CREATE INDEX run_target_environment ON run (target_environment, create_time, name);
+CREATE INDEX run_state ON run (state, create_time, name);
 CREATE INDEX run_unfinished ON run (create_time, name, state) WHERE state < 9;
 CREATE INDEX run_succeeded_artifact ON run (stage, artifact) WHERE state = 9;
 CREATE INDEX run_succeeded_solution ON run (stage, solution, end_time, name) WHERE state = 9;

@@ -23,7 +23,7 @@ class Once:
     principal: str
     """Who asks: an id means nothing to anybody else."""
     request_id: str
-    """As the caller chose it."""
+    """As the caller chose it; empty for a request that may be done again."""
     method: str
     """Full name of the method."""
     body_sha256: bytes
@@ -35,7 +35,7 @@ class Once:
         Raises:
             AlreadyExists: the id was used for another request.
         """
-        seen = store.recall(self.principal, self.request_id)
+        seen = store.recall(self.principal, self.request_id) if self.request_id else None
         if seen is None:
             return None
         method, body_sha256, response = seen
@@ -51,6 +51,7 @@ class Once:
 
     def remember(self, transaction: Transaction, response: Message) -> None:
         """Keeps the answer for when the request comes again."""
-        transaction.remember(
-            self.principal, self.request_id, self.method, self.body_sha256, response.SerializeToString()
-        )
+        if self.request_id:
+            transaction.remember(
+                self.principal, self.request_id, self.method, self.body_sha256, response.SerializeToString()
+            )

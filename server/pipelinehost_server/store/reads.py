@@ -78,7 +78,8 @@ _PIPELINES_USING = text(
 )
 _UNFINISHED_RUNS = tables.Run.select(tables.Run.name).order_by(tables.Run.create_time, tables.Run.name)
 _UNFINISHED_ALL = text(_UNFINISHED_RUNS.where(_UNFINISHED))
-_UNFINISHED_OF_PIPELINE = text(_UNFINISHED_RUNS.where(_UNFINISHED, tables.Run.pipeline == ANY))
+# The plus keeps SQLite from going through all runs that the pipeline ever had.
+_UNFINISHED_OF_PIPELINE = text(_UNFINISHED_RUNS.where(_UNFINISHED, SQL('+"t1"."pipeline" = ?')))
 _UNFINISHED_AT_ENVIRONMENT = text(
     _UNFINISHED_RUNS.where(
         _UNFINISHED, (tables.Run.source_environment == ANY) | (tables.Run.target_environment == ANY)
@@ -108,7 +109,15 @@ _DUE = text(
         _UNFINISHED,
         tables.Run.state != SQL(str(resources_pb2.Run.STATE_WAITING_FOR_TARGET)),
         tables.Run.state != SQL(str(resources_pb2.Run.STATE_UNKNOWN)),
-    )
+    ).limit(ANY)
+)
+_UNKNOWN = text(
+    _UNFINISHED_RUNS.where(_UNFINISHED, tables.Run.state == SQL(str(resources_pb2.Run.STATE_UNKNOWN)))
+)
+_ARTIFACTS_OF = text(
+    tables.Artifact.select(tables.Artifact.name)
+    .where(tables.Artifact.solution == ANY, tables.Artifact.version == ANY, tables.Artifact.managed == ANY)
+    .order_by(tables.Artifact.create_time.desc(), tables.Artifact.name.desc())
 )
 _Holder = tables.Run.alias("holder")
 _Earlier = tables.Run.alias("earlier")
@@ -125,7 +134,8 @@ _FIRST_IN_QUEUE = text(
         ),
         ~fn.EXISTS(_Holder.select(SQL("1")).where(_Holder.held_environment == tables.Run.target_environment)),
     )
-    .order_by(tables.Run.create_time, tables.Run.name)
+    .order_by(tables.Run.target_environment)
+    .limit(ANY)
 )
 _OUTPUT = text(
     tables.Output.select(tables.Output.output).where(tables.Output.run == ANY, tables.Output.step == ANY)
@@ -261,6 +271,10 @@ class Reads:
         frame = self._one(_ARTIFACT, name)
         return None if frame is None else resources_pb2.Artifact.FromString(body(frame))
 
+    def artifacts_of(self, solution: str, version: str, managed: bool) -> list[str]:
+        """Names of the artifacts of one version of a solution, newest first."""
+        return self._names(_ARTIFACTS_OF, solution, version, managed)
+
     def run(self, name: str) -> resources_pb2.Run | None:
         """A run."""
         frame = self._one(_RUN, name)
@@ -305,13 +319,18 @@ class Reads:
         """Names of the runs that wait for the environment, in their order."""
         return self._names(_WAITING_FOR, environment)
 
-    def due_runs(self) -> list[str]:
+    def due_runs(self, limit: int = 100) -> list[str]:
         """Names of the runs that can be advanced now.
 
         Unfinished runs that neither wait for their target nor are unknown, oldest first; then, for each
-        environment that nobody has, the first that waits for it.
+        environment that nobody has, the first that waits for it. At most ``limit`` of either sort, so that
+        neither hides the other.
         """
-        return self._names(_DUE) + self._names(_FIRST_IN_QUEUE)
+        return self._names(_DUE, limit) + self._names(_FIRST_IN_QUEUE, limit)
+
+    def unknown_runs(self) -> list[str]:
+        """Names of the runs of which nobody knows whether their import was applied, oldest first."""
+        return self._names(_UNKNOWN)
 
     def epoch(self, run: str) -> int:
         """How often the run has been claimed; 0 also for a run that does not exist."""
