@@ -175,12 +175,32 @@ class EmbeddedEnvironment:
                 or the job id is taken.
 
         """
-        kind = _MESSAGES[message]
         operation = str(uuid.uuid4())
         if job is None or not self._honour_import_job_id:
             job = str(uuid.uuid4())
-        imports = package is not None or upload is not None
         at = now()
+        if not message.endswith("Async"):
+            # Before the commit, so that the worker cannot finish it unseen.
+            self._waiting[operation] = Future()
+        try:
+            self._write_down(operation, message, parameters, package, upload, job, at)
+        except BaseException:
+            self._waiting.pop(operation, None)
+            raise
+        self._wake.set()
+        return Accepted(operation, job)
+
+    def _write_down(
+        self,
+        operation: str,
+        message: str,
+        parameters: Mapping[str, object],
+        package: bytes | None,
+        upload: str | None,
+        job: str,
+        at: str,
+    ) -> None:
+        kind = _MESSAGES[message]
         with self.store.write() as db:
             if kind.alone:
                 _refuse_second(db, kind.name)
@@ -192,6 +212,7 @@ class EmbeddedEnvironment:
                         Code.NOT_FOUND, f"stagesolutionupload With Id = {upload} Does Not Exist", status=404
                     )
                 digest = found[0]
+            imports = digest is not None
             if imports and db.execute("SELECT 1 FROM import_job WHERE id = ?", (job,)).fetchone():
                 raise DataverseError(
                     Code.DUPLICATE_RECORD,
@@ -227,11 +248,6 @@ class EmbeddedEnvironment:
                 )
             elif message == "ExportSolutionAsync":
                 db.execute("INSERT INTO export_job (id, operation) VALUES (?, ?)", (job, operation))
-            if not message.endswith("Async"):
-                # Before the commit, so that the worker cannot finish it unseen.
-                self._waiting[operation] = Future()
-        self._wake.set()
-        return Accepted(operation, job)
 
     async def finish(self, operation: str) -> None:
         """Wait for a synchronous operation that ``accept`` took.

@@ -92,10 +92,8 @@ def _manifest(solution: Solution) -> tuple[str, str]:
 
 def _element(tag: str, component: Component, result: str) -> str:
     key = quoteattr(component.key)
-    return (
-        f"<{tag} id={key} type={quoteattr(component.kind)} LocalizedName={quoteattr(component.name)} "
-        f'OriginalName={quoteattr(component.schema_name)} processed="true">{result}</{tag}>'
-    )
+    names = f"LocalizedName={quoteattr(component.name)} OriginalName={quoteattr(component.schema_name)}"
+    return f'<{tag} id={key} type={quoteattr(component.kind)} {names} processed="true">{result}</{tag}>'
 
 
 def _result(failure: DataverseError | None, ticks: int) -> str:
