@@ -1,8 +1,8 @@
 """A run, from top to bottom.
 
 Each function reads as if nothing could interrupt it. After a crash, a wait or a retry it is called again:
-steps that are done are skipped, noted values are read back, and what may have reached an environment is reconciled
-before it is sent again.
+steps that are done are skipped, noted values are read back, and what may have reached an environment is
+reconciled before it is sent again.
 """
 
 from __future__ import annotations

@@ -1,0 +1,144 @@
+"""A host without its network face: store, packages and embedded environments, all real."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from google.protobuf.message import Message
+from pipelinehost.v1.pipeline_host_pb2 import DeployRequest, RestoreArtifactRequest
+from pipelinehost.v1.resources_pb2 import (
+    Artifact,
+    Connection,
+    DeploymentSettings,
+    Environment,
+    Event,
+    Finding,
+    Pipeline,
+    Run,
+    Stage,
+)
+from pipelinehost_dataverse.solution import read
+from pipelinehost_server import rules
+from pipelinehost_server.blobs import Blobs
+from pipelinehost_server.config import Config
+from pipelinehost_server.deployment import Deployment, Environments
+from pipelinehost_server.deployment.packages import describe
+from pipelinehost_server.encryption import Encryption
+from pipelinehost_server.store import Once, Store
+
+_ids = itertools.count()
+
+
+def once() -> Once:
+    """A request that was never made before."""
+    return Once("admin", f"request-{next(_ids)}", "/test", b"")
+
+
+class Host:
+    """Everything below the API, on one folder; can be stopped and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    async def start(self, **settings: object) -> None:
+        self.config = Config(folder=self.folder, **settings)  # type: ignore[arg-type]
+        self.store = Store(self.folder)
+        await self.store.open()
+        self.blobs = Blobs(self.folder)
+        self.blobs.start()
+        self.environments = Environments(self.config, self.store)
+        self.deployment = Deployment(
+            self.config, self.store, self.blobs, Encryption(self.folder), self.environments
+        )
+        self.deployment.start()
+
+    async def stop(self) -> None:
+        await self.deployment.stop()
+        await self.environments.close()
+        await self.store.close()
+
+    async def configure(self, *stages: str, **pipeline: object) -> None:
+        environments = [Environment(name="environments/dev", kind=Environment.KIND_DEVELOPMENT)]
+        environments += [Environment(name=f"environments/{s}", kind=Environment.KIND_TARGET) for s in stages]
+        for environment in environments:
+            await self.store.write(lambda tx, e=environment: tx.put_environment(e))  # type: ignore[misc]
+        made = Pipeline(
+            name="pipelines/sales",
+            development_environments=["environments/dev"],
+            stages=[Stage(name=f"pipelines/sales/stages/{s}", environment=f"environments/{s}") for s in stages],
+            **pipeline,  # type: ignore[arg-type]
+        )
+        await self.store.write(lambda tx: tx.put_pipeline(made))
+
+    async def upload(self, package: bytes) -> Artifact:
+        artifact = describe(read(package), await self.blobs.put(package), "admin")
+        return await self.store.write(lambda tx: tx.put_artifact(artifact))
+
+    async def connect(self, environment: str, connector: str, connection: str) -> None:
+        await self.environments.create_connection(
+            f"environments/{environment}",
+            Connection(
+                name=f"environments/{environment}/connections/{connection}", connector_id=connector
+            ),
+        )
+
+    async def restored(self, package: bytes) -> Run:
+        artifact = await self.upload(package)
+        request = RestoreArtifactRequest(artifact=artifact.name, environment="environments/dev")
+        return await self.ended(await self.deployment.restore(request, "admin", once()))
+
+    async def asked(
+        self, solution: str = "Sales", stage: str = "", settings: DeploymentSettings | None = None, **more: object
+    ) -> Run:
+        request = DeployRequest(
+            pipeline="pipelines/sales",
+            stage=f"pipelines/sales/stages/{stage}" if stage else "",
+            settings=settings,
+            **({"solution": solution} if "artifact" not in more else {}),
+            **more,  # type: ignore[arg-type]
+        )
+        return await self.deployment.deploy(request, "admin", once())
+
+    async def deployed(self, solution: str = "Sales", stage: str = "", **more: object) -> Run:
+        return await self.ended(await self.asked(solution, stage, **more))  # type: ignore[arg-type]
+
+    async def ended(self, run: Run, seconds: float = 20) -> Run:
+        return await self.until(run, lambda r: r.state in rules.FINISHED, seconds)
+
+    async def until(self, run: Run, reached: Callable[[Run], bool], seconds: float = 20) -> Run:
+        async with asyncio.timeout(seconds):
+            while True:
+                now = self.store.reads.run(run.name)
+                assert now is not None
+                if reached(now):
+                    return now
+                await asyncio.sleep(0.01)
+
+    def findings(self, run: Run) -> list[Finding]:
+        return self.store.reads.findings(run.name)
+
+    def events(self, run: Run) -> list[Event]:
+        return self.store.reads.events_of_run(run.name, 0, 10_000)
+
+    async def history(self, environment: str, solution: str = "Sales") -> list[str]:
+        """Versions in the order in which the environment says that it imported them."""
+        _, api = await self.environments.named(f"environments/{environment}")
+        return [h.version for h in reversed(await api.history(solution)) if h.succeeded]
+
+
+@pytest.fixture
+async def host(tmp_path: Path) -> AsyncIterator[Host]:
+    host = Host(tmp_path)
+    await host.start()
+    await host.configure("qa", "production")
+    yield host
+    await host.stop()
+
+
+def digest(message: Message) -> str:
+    return hashlib.sha256(message.SerializeToString(deterministic=True)).hexdigest()
