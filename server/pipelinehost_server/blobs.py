@@ -159,6 +159,16 @@ class Upload:
         self.size += len(chunk)
         self._writing = asyncio.get_running_loop().run_in_executor(self._threads, self._take, chunk)
 
+    async def check(self, expected_sha256: str, size: int) -> Path:
+        """Where all the bytes lie until they are committed, for a look at what they are.
+
+        Raises:
+            InvalidArgument: the digest or the size is another one than declared.
+            ResourceExhausted: the disk is full.
+        """
+        await self._checked(expected_sha256, size)
+        return self._path
+
     async def commit(self, expected_sha256: str = "", size: int | None = None) -> str:
         """Makes the bytes durable under their digest; bytes that are there already are replaced by the same.
 
@@ -174,17 +184,7 @@ class Upload:
             ResourceExhausted: the disk is full; nothing is kept.
         """
         try:
-            await self._written()
-            found = self._hash.hexdigest()
-            if (size is not None and size != self.size) or expected_sha256 not in ("", found):
-                declared = (
-                    f"{self.size if size is None else size} bytes with digest {expected_sha256 or found}"
-                )
-                raise InvalidArgument(
-                    ErrorReason.ERROR_REASON_DIGEST_MISMATCH,
-                    f"{declared} were declared, and {self.size} bytes with digest {found} came",
-                    remedy="Send the package again; if that does not help, compute its SHA-256 anew.",
-                )
+            found = await self._checked(expected_sha256, size)
             await asyncio.get_running_loop().run_in_executor(self._threads, self._keep, found)
         except BaseException:
             await self.abort()
@@ -198,6 +198,18 @@ class Upload:
             writing.exception()  # it was about bytes that nobody wants any more
         loop = asyncio.get_running_loop()
         await asyncio.shield(loop.run_in_executor(self._threads, self._discard))
+
+    async def _checked(self, expected_sha256: str, size: int | None) -> str:
+        await self._written()
+        found = self._hash.hexdigest()
+        if (size is not None and size != self.size) or expected_sha256 not in ("", found):
+            declared = f"{self.size if size is None else size} bytes with digest {expected_sha256 or found}"
+            raise InvalidArgument(
+                ErrorReason.ERROR_REASON_DIGEST_MISMATCH,
+                f"{declared} were declared, and {self.size} bytes with digest {found} came",
+                remedy="Send the package again; if that does not help, compute its SHA-256 anew.",
+            )
+        return found
 
     async def _written(self) -> None:
         writing, self._writing = self._writing, None

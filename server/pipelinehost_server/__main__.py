@@ -1,0 +1,159 @@
+"""``pipelinehost-server``: the command that runs a host."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import re
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipelinehost.errors import PipelineHostError
+from pipelinehost_server.app import AddressRefused, serve
+from pipelinehost_server.config import Config
+from pipelinehost_server.store import StoreLocked, StoreTooNew
+
+_EXAMPLES = """\
+examples:
+  pipelinehost-server serve --data ./data
+      serves on 127.0.0.1:50051; clients of the same user on this machine find the token by themselves
+  pipelinehost-server serve --data ./data --address 127.0.0.1:0
+      takes any free port and prints it
+  pipelinehost-server serve --data ./data --region europe
+      refuses deployments from or to environments of other regions
+
+The first line on standard output says that the host is ready, and where its data and the administrator's
+token are. Everything else goes to standard error. SIGTERM and Ctrl-C let open calls finish; runs go on at the
+next start. Exit codes: 0 stopped, 1 could not start, 2 wrong usage.
+"""
+
+
+class LogLines(logging.Formatter):
+    """One plain line per record: time, level, logger, message; no secrets, no control characters."""
+
+    _token = re.compile(r"(ph_[0-9a-f]{8}_)[A-Za-z0-9_-]+")
+    _control = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as a line; a traceback is put into it with its line ends escaped."""
+        at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        text = record.getMessage()
+        if record.exc_info:
+            text += "\n" + self.formatException(record.exc_info)
+        text = self._token.sub(r"\1…", text)
+        text = self._control.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+        return f"{at}.{int(record.msecs):03}Z {record.levelname} {record.name} {text}"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Reads the command line and does what it says; ends the program."""
+    options = _parser().parse_args(arguments)
+    _log_to_stderr(options.log_level)
+    config = Config(
+        folder=options.data,
+        address=options.address,
+        region=options.region,
+        allow_cross_region=options.allow_cross_region,
+        embedded_pace=options.embedded_pace,
+        advancing=options.advancing,
+    )
+    try:
+        asyncio.run(serve(config))
+    except (AddressRefused, StoreLocked, StoreTooNew, PipelineHostError, OSError) as error:
+        sys.stderr.write(f"pipelinehost-server: {error}\n")
+        sys.exit(1)
+    except KeyboardInterrupt:  # a second Ctrl-C, while stopping
+        sys.exit(1)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pipelinehost-server",
+        description="The host of PipelineHost: pipelines of Power Platform environments, over gRPC.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    serving = commands.add_parser(
+        "serve",
+        help="run a host until it is told to stop",
+        description="Runs a host on a data folder until it gets SIGTERM or Ctrl-C.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    default = Config(folder=Path())
+    serving.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="folder for the store, packages, the key and embedded environments; made if it is missing",
+    )
+    serving.add_argument(
+        "--address",
+        default=default.address,
+        metavar="HOST:PORT",
+        help="loopback address to serve on; port 0 means any free one (default: %(default)s)",
+    )
+    serving.add_argument(
+        "--region",
+        default=default.region,
+        help="region of this host; environments of other regions are refused (default: not compared)",
+    )
+    serving.add_argument(
+        "--allow-cross-region", action="store_true", help="allow deployments from one region to another"
+    )
+    serving.add_argument(
+        "--embedded-pace",
+        type=_seconds,
+        default=default.embedded_pace,
+        metavar="SECONDS",
+        help="what an embedded environment spends on each component, to rehearse slow imports (default: 0)",
+    )
+    serving.add_argument(
+        "--advancing",
+        type=_count,
+        default=default.advancing,
+        metavar="N",
+        help="runs to advance at once; 0 accepts runs and keeps them queued (default: %(default)s)",
+    )
+    serving.add_argument(
+        "--log-level",
+        default="info",
+        choices=("debug", "info", "warning", "error"),
+        help="least level to log on standard error (default: %(default)s)",
+    )
+    return parser
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value <= 3_600:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0 to 3600")
+    return value
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 3:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 999")
+    return int(text)
+
+
+def _log_to_stderr(level: str) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LogLines())
+    logging.basicConfig(level=level.upper(), handlers=[handler])
+    # grpc's own words about a broken connection tell nothing that the guard does not.
+    logging.getLogger("grpc._cython.cygrpc").setLevel(logging.ERROR)
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,266 @@
+"""The service Artifacts: packages up and down in chunks, checked by size and digest."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import re
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator
+from pathlib import Path
+from typing import Final
+
+from pipelinehost import names
+from pipelinehost.errors import (
+    DataLoss,
+    DeadlineExceeded,
+    InvalidArgument,
+    NotFound,
+    ResourceExhausted,
+    Violation,
+)
+from pipelinehost.v1 import artifacts_pb2 as api
+from pipelinehost.v1.errors_pb2 import ErrorReason
+from pipelinehost.v1.resources_pb2 import Artifact, Event
+from pipelinehost_dataverse.solution import PackageError, Solution, read
+from pipelinehost_server.access import Caller
+from pipelinehost_server.api import listing
+from pipelinehost_server.api.configure import invalid
+from pipelinehost_server.blobs import Blobs, Upload
+from pipelinehost_server.config import Config
+from pipelinehost_server.deployment.packages import describe
+from pipelinehost_server.store import Reads, Store, Transaction
+
+CHUNK: Final = 512 * 1024
+"""Largest chunk, in bytes, both ways."""
+_READING: Final = 2
+"""Packages that are read at once: each is in memory as a whole meanwhile."""
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class Artifacts:
+    """What the guard calls for the RPCs of the service of this name; ``GetArtifact`` is ``get_artifact``."""
+
+    def __init__(self, config: Config, store: Store, blobs: Blobs, pages: listing.Pages) -> None:
+        self._config = config
+        self._store = store
+        self._blobs = blobs
+        self._pages = pages
+        self._reading = asyncio.Semaphore(_READING)
+
+    def get_artifact(self, request: api.GetArtifactRequest, caller: Caller) -> Artifact:
+        """One artifact."""
+        del caller
+        return _artifact(self._store.reads, request.name)
+
+    def list_artifacts(self, request: api.ListArtifactsRequest, caller: Caller) -> api.ListArtifactsResponse:
+        """A page of artifacts, newest first."""
+        return self._pages.page(listing.ARTIFACTS, api.ListArtifactsResponse, request, caller.name)
+
+    async def upload_artifact(
+        self, requests: AsyncIterator[api.UploadArtifactRequest], caller: Caller
+    ) -> Artifact:
+        """Stores a package; the same bytes again give the same artifact.
+
+        Raises:
+            InvalidArgument: the messages come in another order, the bytes are others than declared, or they
+                are no solution package that may be used.
+            ResourceExhausted: the package is too large, or the disk is full.
+            DeadlineExceeded: nothing came for too long.
+        """
+        declared = await self._declaration(requests)
+        async with await self._blobs.open_upload() as upload:
+            await self._receive(requests, upload, declared.size)
+            path = await upload.check(declared.sha256, declared.size)
+            async with self._reading:
+                solution = await asyncio.to_thread(_read, path)
+            await upload.commit(declared.sha256, declared.size)
+        artifact = describe(solution, declared.sha256, caller.name)
+
+        def job(tx: Transaction) -> Artifact:
+            known = tx.artifact(artifact.name)
+            if known is not None:
+                return known
+            fresh = Artifact()
+            fresh.CopyFrom(artifact)
+            stored = tx.put_artifact(fresh)
+            tx.append(
+                Event(
+                    kind=Event.KIND_ARTIFACT_STORED, actor=caller.name, subject=stored.name, artifact=stored
+                )
+            )
+            return stored
+
+        return await self._store.write(job)
+
+    async def download_artifact(
+        self, request: api.DownloadArtifactRequest, caller: Caller
+    ) -> AsyncGenerator[api.DownloadArtifactResponse, None]:
+        """Gives a package back: first the artifact, then its bytes.
+
+        The last chunk is sent only when the digest of all was found right.
+
+        Raises:
+            NotFound: no such artifact, or it has no unmanaged twin.
+            DataLoss: the stored bytes are damaged.
+        """
+        artifact = _artifact(self._store.reads, request.name)
+        sha256 = names.slug(artifact.name)
+        if request.source and artifact.managed:
+            if not artifact.source_sha256:
+                raise NotFound(
+                    ErrorReason.ERROR_REASON_RESOURCE_NOT_FOUND,
+                    f"{artifact.name} was uploaded as a managed package: there is no unmanaged twin of it",
+                    remedy="Leave `source` out to get the managed package.",
+                    metadata={"resource": artifact.name},
+                )
+            sha256 = artifact.source_sha256
+        try:
+            package = _Package(self._blobs.path(sha256))
+        except OSError as error:
+            raise _damaged(artifact.name, error.strerror or str(error)) from error
+        try:
+            event = Event(
+                kind=Event.KIND_ARTIFACT_DOWNLOADED,
+                actor=caller.name,
+                subject=artifact.name,
+                artifact=artifact,
+                message="unmanaged twin" if request.source else "",
+            )
+            await self._store.write(lambda tx: tx.append(event))
+            declaration = api.DownloadArtifactResponse.Declaration(
+                artifact=artifact, size=package.size, sha256=sha256
+            )
+            yield api.DownloadArtifactResponse(declaration=declaration)
+            held = await asyncio.to_thread(package.read)
+            while chunk := await asyncio.to_thread(package.read):
+                yield api.DownloadArtifactResponse(chunk=held)
+                held = chunk
+            if package.digest.hexdigest() != sha256:
+                raise _damaged(artifact.name, "their digest is another one")
+            yield api.DownloadArtifactResponse(chunk=held)
+        except OSError as error:
+            raise _damaged(artifact.name, error.strerror or str(error)) from error
+        finally:
+            package.close()
+
+    async def _declaration(
+        self, requests: AsyncIterator[api.UploadArtifactRequest]
+    ) -> api.UploadArtifactRequest.Declaration:
+        first = await self._next(requests)
+        if first is None or first.WhichOneof("part") != "declaration":
+            raise invalid([Violation("declaration", "is required in the first message")])
+        declared = first.declaration
+        found = []
+        if declared.size <= 0:
+            found.append(Violation("declaration.size", f"is {declared.size}; it must be 1 or more"))
+        if not _SHA256.fullmatch(declared.sha256):
+            found.append(
+                Violation("declaration.sha256", "is not a SHA-256 of 64 lower case hexadecimal digits")
+            )
+        if found:
+            raise invalid(found)
+        if declared.size > (most := self._config.max_package_bytes):
+            raise ResourceExhausted(
+                ErrorReason.ERROR_REASON_LIMIT_EXCEEDED,
+                f"the package has {declared.size:,} bytes; this host takes up to {most:,}",
+                remedy="Split the solution: Dataverse takes no larger packages either.",
+                metadata={"limit": "package size"},
+            )
+        return declared
+
+    async def _receive(
+        self, requests: AsyncIterator[api.UploadArtifactRequest], upload: Upload, size: int
+    ) -> None:
+        while (request := await self._next(requests)) is not None:
+            if request.WhichOneof("part") != "chunk":
+                raise invalid([Violation("chunk", "is required in every message but the first")])
+            chunk = request.chunk
+            if not 0 < len(chunk) <= CHUNK:
+                raise invalid([Violation("chunk", f"has {len(chunk):,} bytes; it may have 1 to {CHUNK:,}")])
+            if upload.size + len(chunk) > size:
+                raise InvalidArgument(
+                    ErrorReason.ERROR_REASON_DIGEST_MISMATCH,
+                    f"{size:,} bytes were declared, and more came",
+                    remedy="Send the package again; if that does not help, declare its size anew.",
+                )
+            await upload.write(chunk)
+
+    async def _next(
+        self, requests: AsyncIterator[api.UploadArtifactRequest]
+    ) -> api.UploadArtifactRequest | None:
+        """The next message; None at the end."""
+        idle = self._config.upload_idle_seconds
+        scope = asyncio.timeout(idle)
+        try:
+            async with scope:
+                return await anext(requests, None)
+        except TimeoutError:
+            if not scope.expired():
+                raise
+            raise DeadlineExceeded(
+                ErrorReason.ERROR_REASON_UPLOAD_STALLED,
+                f"the upload stood still for {idle:g} seconds; nothing of it was kept",
+                remedy="Send the package again, over a steadier connection.",
+            ) from None
+
+
+class _Package:
+    """A file that threads read. A thread outlives a caller who leaves, and must read no other file then."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._lock = threading.Lock()
+        self.size = os.fstat(self._file).st_size
+        self.digest = hashlib.sha256()
+
+    def read(self) -> bytes:
+        with self._lock:
+            chunk = b"" if self._file < 0 else os.read(self._file, CHUNK)
+            self.digest.update(chunk)
+            return chunk
+
+    def close(self) -> None:
+        with self._lock:
+            os.close(self._file)
+            self._file = -1
+
+
+def _read(path: Path) -> Solution:
+    """What a package tells; runs in a thread.
+
+    Raises:
+        InvalidArgument: it is no package that may be used.
+    """
+    try:
+        return read(path)
+    except PackageError as error:
+        raise InvalidArgument(
+            ErrorReason.ERROR_REASON_PACKAGE_INVALID,
+            error.message,
+            remedy=error.remedy,
+            metadata={"rule": error.rule},
+        ) from error
+
+
+def _artifact(reads: Reads, name: str) -> Artifact:
+    names.parse("artifact", name)
+    found = reads.artifact(name)
+    if found is None:
+        raise NotFound(
+            ErrorReason.ERROR_REASON_RESOURCE_NOT_FOUND,
+            f"there is no {name}",
+            remedy="List what there is: pipelinehost artifact list",
+            metadata={"resource": name},
+        )
+    return found
+
+
+def _damaged(name: str, why: str) -> DataLoss:
+    return DataLoss(
+        ErrorReason.ERROR_REASON_ARTIFACT_DAMAGED,
+        f"the stored bytes of {name} are damaged: {why}",
+        remedy="Upload or export the very same package again: that replaces the damaged bytes.",
+        metadata={"resource": name},
+    )

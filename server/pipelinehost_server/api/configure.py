@@ -1,0 +1,369 @@
+"""What may be configured: pure checks of environments, pipelines and connections, all violations at once."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Collection, Sequence
+from typing import Final, TypeVar, cast
+from urllib.parse import urlsplit
+
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from pipelinehost import names
+from pipelinehost.errors import (
+    Aborted,
+    FailedPrecondition,
+    InvalidArgument,
+    Violation,
+    reason_name,
+)
+from pipelinehost.v1.errors_pb2 import ErrorReason
+from pipelinehost.v1.resources_pb2 import Connection, DeploymentSettings, Environment, Pipeline
+from pipelinehost_server import rules
+from pipelinehost_server.config import Config
+
+_R = TypeVar("_R", Environment, Pipeline)
+
+STAGES: Final = 7
+"""Most stages of a pipeline, as in the product."""
+
+_CHANGEABLE: Final = {
+    "Environment": ("display_name", "description", "url", "connectivity_url", "region", "installed_apps"),
+    "Pipeline": ("display_name", "description", "development_environments", "stages", "allow_redeployment"),
+}
+_KINDS: Final = {Environment.KIND_DEVELOPMENT: "development", Environment.KIND_TARGET: "target"}
+_STAMPED: Final = frozenset({"etag", "create_time", "update_time"})
+_APP = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
+_VERSION = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}){0,3}")
+# Printable ASCII without space and backslash, which parsers read differently.
+_URL = re.compile(r"[!-\[\]-~]+")
+
+
+def invalid(violations: Sequence[Violation]) -> InvalidArgument:
+    """The error for wrong fields; its message tells the first."""
+    return InvalidArgument(ErrorReason.ERROR_REASON_INVALID_FIELD, _first(violations), violations=violations)
+
+
+def refuse(fields: Sequence[Violation], preconditions: Sequence[Violation]) -> None:
+    """Ends a call that something stands against.
+
+    Args:
+        fields: what is wrong whatever the state of the host.
+        preconditions: what is wrong only because of it; each has a reason as its code.
+
+    Raises:
+        InvalidArgument: there are wrong fields; it lists the preconditions too, for one round of corrections.
+        FailedPrecondition: there are unmet preconditions only; its reason is the first one's.
+    """
+    if fields:
+        raise invalid([*fields, *preconditions])
+    if preconditions:
+        raise FailedPrecondition(
+            cast("ErrorReason", ErrorReason.Value(f"ERROR_REASON_{preconditions[0].code}")),
+            _first(preconditions),
+            violations=preconditions,
+        )
+
+
+def require_etag(sent: str, stored: _R) -> None:
+    """Lets a change through that was made over what is stored, or over whatever is stored.
+
+    Raises:
+        Aborted: the resource has changed since it was read.
+    """
+    if sent and sent != stored.etag:
+        raise Aborted(
+            ErrorReason.ERROR_REASON_ETAG_MISMATCH,
+            f"{stored.name} has changed since it was read",
+            remedy="Read it again and repeat the change.",
+            metadata={"resource": stored.name, "etag": stored.etag},
+        )
+
+
+def cleaned(resource: _R) -> _R:
+    """A copy without what the host sets itself, and without fields that this version does not know."""
+    copy = type(resource)()
+    copy.CopyFrom(resource)
+    copy.DiscardUnknownFields()
+    for field in _STAMPED:
+        copy.ClearField(field)
+    return copy
+
+
+def merged(stored: _R, wanted: _R, mask: FieldMask) -> tuple[_R, list[Violation]]:
+    """``stored`` with the masked fields of ``wanted``; an empty mask or ``*`` means all that can be changed.
+
+    The violations tell about masked fields that cannot be changed.
+    """
+    changeable = _CHANGEABLE[stored.DESCRIPTOR.name]
+    found: list[Violation] = []
+    whole = not mask.paths or list(mask.paths) == ["*"]
+    for i, field in enumerate(() if whole else mask.paths):
+        if field not in changeable:
+            found.append(
+                Violation(
+                    f"update_mask.paths[{i}]",
+                    f"{field!r} cannot be changed; these can: {', '.join(changeable)}",
+                )
+            )
+    fresh = cleaned(stored)
+    source = cleaned(wanted)
+    for field in changeable if whole else mask.paths:
+        if field in changeable:
+            fresh.ClearField(field)
+            part = type(stored)()
+            part.CopyFrom(source)
+            for other in part.DESCRIPTOR.fields:
+                if other.name != field:
+                    part.ClearField(other.name)
+            fresh.MergeFrom(part)
+    return fresh, found
+
+
+def transformations(stored: Environment, wanted: Environment, fresh: Environment) -> list[Violation]:
+    """What would make another environment out of a stored one.
+
+    Args:
+        stored: as it is.
+        wanted: as it was sent; its kind may be left out.
+        fresh: as it would be.
+    """
+    found: list[Violation] = []
+    if wanted.kind not in {Environment.KIND_UNSPECIFIED, stored.kind}:
+        found.append(
+            Violation(
+                "environment.kind",
+                "cannot be changed: delete the environment's record and create it anew with the other kind",
+            )
+        )
+    if bool(fresh.url) != bool(stored.url):
+        found.append(
+            Violation(
+                "environment.url",
+                "cannot turn an embedded environment into another one or back: create another environment",
+            )
+        )
+    return found
+
+
+def environment_violations(environment: Environment) -> list[Violation]:
+    """What is wrong with an environment, whatever the state of the host."""
+    found = _name("environment", "environment.name", environment.name)
+    if environment.kind == Environment.KIND_UNSPECIFIED:
+        found.append(Violation("environment.kind", "is required: DEVELOPMENT or TARGET"))
+    for field in ("url", "connectivity_url"):
+        if (url := getattr(environment, field)) and (wrong := _url(url)):
+            found.append(Violation(f"environment.{field}", wrong))
+    if environment.connectivity_url and not environment.url:
+        found.append(
+            Violation(
+                "environment.connectivity_url",
+                "is not needed where url is empty: an embedded environment lists its connections itself",
+            )
+        )
+    if environment.installed_apps and environment.url:
+        found.append(
+            Violation(
+                "environment.installed_apps",
+                "is for embedded environments only: a real one tells its apps itself",
+            )
+        )
+    for app, version in environment.installed_apps.items():
+        where = f'environment.installed_apps["{app}"]'
+        if not _APP.fullmatch(app):
+            found.append(
+                Violation(where, "is not the unique name of an app: letters, digits and _, at most 100")
+            )
+        if not _VERSION.fullmatch(version):
+            found.append(
+                Violation(where, f"{version!r} is not a version: one to four numbers joined by dots")
+            )
+    return found
+
+
+def pipeline_violations(pipeline: Pipeline) -> list[Violation]:
+    """What is wrong with a pipeline, whatever the state of the host."""
+    found = _name("pipeline", "pipeline.name", pipeline.name)
+    for i, name in enumerate(pipeline.development_environments):
+        where = f"pipeline.development_environments[{i}]"
+        found += _name("environment", where, name)
+        if name in pipeline.development_environments[:i]:
+            found.append(Violation(where, f"{name} is listed twice"))
+    if not pipeline.stages:
+        found.append(Violation("pipeline.stages", "is required: a pipeline has at least one stage"))
+    if len(pipeline.stages) > STAGES:
+        found.append(
+            Violation("pipeline.stages", f"has {len(pipeline.stages)} stages; at most {STAGES} are allowed")
+        )
+    slugs: set[str] = set()
+    targets: set[str] = set()
+    for i, stage in enumerate(pipeline.stages):
+        where = f"pipeline.stages[{i}]"
+        wrong = _name("stage", f"{where}.name", stage.name)
+        if not wrong and not stage.name.startswith(f"{pipeline.name}/"):
+            wrong.append(Violation(f"{where}.name", f"{stage.name} is not a stage of {pipeline.name}"))
+        if not wrong and stage.name in slugs:
+            wrong.append(Violation(f"{where}.name", f"{stage.name} is there twice"))
+        slugs.add(stage.name)
+        found += wrong
+        wrong = _name("environment", f"{where}.environment", stage.environment)
+        if not wrong and stage.environment in targets:
+            wrong.append(
+                Violation(
+                    f"{where}.environment", f"{stage.environment} is already the target of an earlier stage"
+                )
+            )
+        targets.add(stage.environment)
+        found += wrong
+        found += settings_violations(f"{where}.settings", stage.settings)
+    return found
+
+
+def settings_violations(path: str, settings: DeploymentSettings) -> list[Violation]:
+    """Settings without a name, and settings that are there twice; Dataverse ignores the case of names."""
+    found: list[Violation] = []
+    named = (
+        ("environment_variables", "schema_name", [v.schema_name for v in settings.environment_variables]),
+        ("connection_references", "logical_name", [c.logical_name for c in settings.connection_references]),
+    )
+    for field, key, given in named:
+        seen: set[str] = set()
+        for i, name in enumerate(given):
+            where = f"{path}.{field}[{i}].{key}"
+            if not name.strip():
+                found.append(Violation(where, "is required"))
+            elif name.casefold() in seen:
+                found.append(Violation(where, f"{name} is there twice (upper and lower case mean the same)"))
+            seen.add(name.casefold())
+    return found
+
+
+def pipeline_preconditions(
+    config: Config, pipeline: Pipeline, environment: Callable[[str], Environment | None]
+) -> list[Violation]:
+    """What the host's state has against a pipeline: environments missing, of the wrong kind or region."""
+    uses = [
+        (f"pipeline.development_environments[{i}]", name, Environment.KIND_DEVELOPMENT)
+        for i, name in enumerate(pipeline.development_environments)
+    ]
+    uses += [
+        (f"pipeline.stages[{i}].environment", stage.environment, Environment.KIND_TARGET)
+        for i, stage in enumerate(pipeline.stages)
+    ]
+    found: list[Violation] = []
+    known: dict[str, tuple[str, Environment]] = {}
+    for path, name, kind in uses:
+        if not names.matches("environment", name):
+            continue
+        stored = environment(name)
+        if stored is None:
+            found.append(
+                _unmet(
+                    ErrorReason.ERROR_REASON_RESOURCE_NOT_FOUND, path, f"there is no {name}: create it first"
+                )
+            )
+            continue
+        known.setdefault(name, (path, stored))
+        if stored.kind != kind:
+            has, needed = (_KINDS[k] for k in (stored.kind, kind))
+            found.append(
+                _unmet(
+                    ErrorReason.ERROR_REASON_ENVIRONMENT_KIND,
+                    path,
+                    f"{name} is a {has} environment, and a {needed} environment belongs here",
+                )
+            )
+    regions = rules.region_violations(config, [stored for _, stored in known.values()])
+    return found + [wrong._replace(subject=known[wrong.subject][0]) for wrong in regions]
+
+
+def connection_violations(environment: str, connection: Connection) -> list[Violation]:
+    """What is wrong with a connection that is to be created in ``environment``."""
+    found: list[Violation] = []
+    if connection.name:
+        found += _name("connection", "connection.name", connection.name)
+        if not found and not connection.name.startswith(f"{environment}/"):
+            found.append(
+                Violation("connection.name", f"{connection.name} is not a connection of {environment}")
+            )
+    if not connection.connector_id:
+        found.append(
+            Violation(
+                "connection.connector_id",
+                "is required, e.g. /providers/Microsoft.PowerApps/apis/shared_office365",
+            )
+        )
+    return found
+
+
+def require_unused(name: str, *, pipelines: Collection[str] = (), runs: Collection[str] = ()) -> None:
+    """Lets a resource be deleted that nothing uses.
+
+    Raises:
+        FailedPrecondition: pipelines or unfinished runs use it; it names them all.
+    """
+    if not pipelines and not runs:
+        return
+    reason = ErrorReason.ERROR_REASON_RESOURCE_IN_USE
+    found = [_unmet(reason, p, f"{p} uses {name}: take it out of the pipeline first") for p in pipelines]
+    found += [
+        _unmet(reason, r, f"{r} uses {name} and is not finished: wait for it or cancel it") for r in runs
+    ]
+    users = [*pipelines, *runs]
+    told = ", ".join(users[:5]) + (f" and {len(users) - 5} more" if len(users) > 5 else "")
+    raise FailedPrecondition(
+        reason,
+        f"{name} is in use by {told}",
+        remedy="Take it out of the pipelines, and let the runs finish or cancel them.",
+        violations=found,
+        metadata={"resource": name},
+    )
+
+
+def _name(kind: str, path: str, name: str) -> list[Violation]:
+    try:
+        names.parse(kind, name, path)
+    except InvalidArgument as error:
+        return list(error.violations)
+    return []
+
+
+def _url(url: str) -> str:
+    """What is wrong with an address, or nothing."""
+    if not _URL.fullmatch(url):
+        return "holds characters that no address has"
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return f"{url!r} is not an address"
+    if parts.username is not None or parts.password is not None or "@" in parts.netloc:
+        return "must not hold a user name or password: credentials are set apart"
+    if "?" in url or "#" in url:
+        return "must have no query and no fragment"
+    if not host:
+        return f"{url!r} is not an address: it has no host, as in https://contoso.crm4.dynamics.com"
+    if parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host)):
+        return ""
+    return "must begin with https://; plain http:// is for this machine only (127.0.0.1, ::1, localhost)"
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    # An IPv4 address in IPv6 clothes is loopback to some versions of Python and not to others: never here.
+    return address.is_loopback and (address.version == 4 or str(address) == "::1")
+
+
+def _first(violations: Sequence[Violation]) -> str:
+    more = f" (and {len(violations) - 1} more)" if len(violations) > 1 else ""
+    return f"{violations[0].subject}: {violations[0].description}{more}"
+
+
+def _unmet(reason: ErrorReason, subject: str, description: str) -> Violation:
+    return Violation(subject, description, reason_name(reason))

@@ -1,0 +1,495 @@
+"""The service PipelineHost: thin methods over the store, the environments and the deployment."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator
+from importlib.metadata import version
+from typing import Any, TypeAlias, TypeVar
+
+from google.protobuf.empty_pb2 import Empty
+
+from pipelinehost import names
+from pipelinehost.errors import AlreadyExists, NotFound
+from pipelinehost.v1 import pipeline_host_pb2 as api
+from pipelinehost.v1.errors_pb2 import ErrorReason
+from pipelinehost.v1.resources_pb2 import Connection, Environment, Event, Pipeline, Run
+from pipelinehost_dataverse.webapi import DataverseError
+from pipelinehost_server.access import Caller
+from pipelinehost_server.api import configure, listing
+from pipelinehost_server.api.watch import Watch
+from pipelinehost_server.config import Config
+from pipelinehost_server.deployment import Deployment, Environments
+from pipelinehost_server.deployment.environments import as_host_error
+from pipelinehost_server.store import Once, Reads, Store, Transaction
+
+_R = TypeVar("_R", Environment, Pipeline)
+_Mutation: TypeAlias = (
+    api.CreateEnvironmentRequest
+    | api.UpdateEnvironmentRequest
+    | api.DeleteEnvironmentRequest
+    | api.CreatePipelineRequest
+    | api.UpdatePipelineRequest
+    | api.DeletePipelineRequest
+    | api.CreateConnectionRequest
+    | api.DeleteConnectionRequest
+    | api.DeployRequest
+    | api.RestoreArtifactRequest
+    | api.CancelRunRequest
+    | api.RetryRunRequest
+    | api.ResolveRunRequest
+)
+
+VERSION = version("pipelinehost")
+
+
+class PipelineHost:
+    """What the guard calls for each RPC of the service of this name; ``rpc GetRun`` is ``get_run``.
+
+    Methods that answer from the store are plain functions: they run inline on the loop, in microseconds. What
+    they raise becomes the status of the call.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        environments: Environments,
+        deployment: Deployment,
+        pages: listing.Pages,
+        watch: Watch,
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._reads = store.reads
+        self._environments = environments
+        self._deployment = deployment
+        self._pages = pages
+        self._watch = watch
+        self._connecting = asyncio.Lock()
+
+    def get_host(self, request: api.GetHostRequest, caller: Caller) -> api.Host:
+        """What this host is, and who the caller is to it."""
+        return api.Host(
+            version=VERSION,
+            region=self._config.region,
+            allow_cross_region=self._config.allow_cross_region,
+            caller=caller.name,
+        )
+
+    def list_events(self, request: api.ListEventsRequest, caller: Caller) -> api.ListEventsResponse:
+        """A page of the record."""
+        return self._pages.page(listing.EVENTS, api.ListEventsResponse, request, caller.name)
+
+    def get_environment(self, request: api.GetEnvironmentRequest, caller: Caller) -> Environment:
+        """One environment."""
+        return _environment(self._reads, request.name)
+
+    def list_environments(
+        self, request: api.ListEnvironmentsRequest, caller: Caller
+    ) -> api.ListEnvironmentsResponse:
+        """A page of environments."""
+        return self._pages.page(listing.ENVIRONMENTS, api.ListEnvironmentsResponse, request, caller.name)
+
+    async def create_environment(self, request: api.CreateEnvironmentRequest, caller: Caller) -> Environment:
+        """Links an environment, or makes an embedded one together with its file."""
+        wanted = configure.cleaned(request.environment)
+        configure.refuse(configure.environment_violations(wanted), ())
+        once = _once(request, caller)
+
+        def job(tx: Transaction) -> Environment:
+            if (seen := once.recall(tx)) is not None:
+                return Environment.FromString(seen)
+            _require_new(tx.environment(wanted.name))
+            made = tx.put_environment(_copy(wanted))
+            tx.append(_event(Event.KIND_ENVIRONMENT_CREATED, caller, made.name, environment=made))
+            once.remember(tx, made)
+            return made
+
+        if request.validate_only:
+            _require_new(self._reads.environment(wanted.name))
+            return wanted
+        made = await self._store.write(job)
+        if not made.url:
+            # After the record: the file of an environment that exists is never touched by a refused call. A
+            # repeated call comes here again.
+            try:
+                await self._environments.open_embedded(made)
+            except DataverseError as error:
+                raise as_host_error(error, made) from error
+        return made
+
+    async def update_environment(self, request: api.UpdateEnvironmentRequest, caller: Caller) -> Environment:
+        """Changes the record of an environment."""
+        name = request.environment.name
+        names.parse("environment", name, "environment.name")
+        once = _once(request, caller)
+
+        def decide(reads: Reads) -> Environment:
+            stored = _environment(reads, name, "environment.name")
+            configure.require_etag(request.environment.etag, stored)
+            fresh, found = configure.merged(stored, request.environment, request.update_mask)
+            found += configure.transformations(stored, request.environment, fresh)
+            configure.refuse([*found, *configure.environment_violations(fresh)], ())
+            if fresh.url != stored.url:
+                configure.require_unused(name, runs=reads.unfinished_runs(environment=name))
+            return fresh
+
+        def job(tx: Transaction) -> Environment:
+            if (seen := once.recall(tx)) is not None:
+                return Environment.FromString(seen)
+            changed = tx.put_environment(decide(tx))
+            tx.append(_event(Event.KIND_ENVIRONMENT_UPDATED, caller, changed.name, environment=changed))
+            once.remember(tx, changed)
+            return changed
+
+        if request.validate_only:
+            return decide(self._reads)
+        return await self._store.write(job)
+
+    async def delete_environment(self, request: api.DeleteEnvironmentRequest, caller: Caller) -> Empty:
+        """Deletes the record of an environment that nothing uses."""
+        name = request.name
+        names.parse("environment", name)
+        once = _once(request, caller)
+
+        def decide(reads: Reads) -> Environment:
+            stored = _environment(reads, name)
+            configure.require_etag(request.etag, stored)
+            configure.require_unused(
+                name, pipelines=reads.pipelines_using(name), runs=reads.unfinished_runs(environment=name)
+            )
+            return stored
+
+        def job(tx: Transaction) -> Empty:
+            if once.recall(tx) is not None:
+                return Empty()
+            before = decide(tx)
+            tx.delete_environment(name)
+            tx.append(_event(Event.KIND_ENVIRONMENT_DELETED, caller, name, environment=before))
+            once.remember(tx, Empty())
+            return Empty()
+
+        if request.validate_only:
+            decide(self._reads)
+            return Empty()
+        return await self._store.write(job)
+
+    async def list_solutions(
+        self, request: api.ListSolutionsRequest, caller: Caller
+    ) -> api.ListSolutionsResponse:
+        """Solutions in an environment, as it tells them now."""
+        names.parse("environment", request.environment, "environment")
+        return api.ListSolutionsResponse(solutions=await self._environments.solutions(request.environment))
+
+    async def describe_solution(
+        self, request: api.DescribeSolutionRequest, caller: Caller
+    ) -> api.DescribeSolutionResponse:
+        """What a solution is made of and what it needs."""
+        whole = await self._deployment.describe(request)
+        bound = (
+            caller.name,
+            "component",
+            request.artifact,
+            request.installed.environment,
+            request.installed.solution,
+            whole.version,
+        )
+        start, end, token = self._pages.slice(request, len(whole.components), bound)
+        page = whole.components[start:end]
+        del whole.components[:]
+        whole.components.extend(page)
+        whole.next_page_token = token
+        return whole
+
+    async def list_connections(
+        self,
+        request: api.ListConnectionsRequest,
+        caller: Caller,
+    ) -> api.ListConnectionsResponse:
+        """Connections in an environment."""
+        names.parse("environment", request.environment, "environment")
+        return api.ListConnectionsResponse(
+            connections=await self._environments.connections(request.environment)
+        )
+
+    async def create_connection(self, request: api.CreateConnectionRequest, caller: Caller) -> Connection:
+        """Creates a connection in an embedded environment."""
+        names.parse("environment", request.environment, "environment")
+        configure.refuse(configure.connection_violations(request.environment, request.connection), ())
+        wanted = Connection()
+        wanted.CopyFrom(request.connection)
+        once = _once(request, caller)
+        if request.request_id and not wanted.name:
+            # Of the request: when its answer is lost, the repeated call asks for this very connection again.
+            chosen = hashlib.sha256(f"{caller.name}\0{request.request_id}".encode()).hexdigest()[:32]
+            wanted.name = names.connection(request.environment, chosen)
+        if request.validate_only:
+            _environment(self._reads, request.environment, "environment")
+            return wanted
+        # The environment is no part of the store's transaction: one at a time, asked once per request.
+        async with self._connecting:
+            if (seen := once.recall(self._reads)) is not None:
+                return Connection.FromString(seen)
+            made = await self._environments.create_connection(request.environment, wanted)
+
+            def job(tx: Transaction) -> Connection:
+                tx.append(_event(Event.KIND_CONNECTION_CREATED, caller, made.name, connection=made))
+                once.remember(tx, made)
+                return made
+
+            return await self._store.write(job)
+
+    async def delete_connection(self, request: api.DeleteConnectionRequest, caller: Caller) -> Empty:
+        """Deletes a connection of an embedded environment."""
+        slug, _ = names.parse("connection", request.name)
+        if request.validate_only:
+            _environment(self._reads, names.environment(slug))
+            return Empty()
+        once = _once(request, caller)
+        async with self._connecting:
+            if once.recall(self._reads) is not None:
+                return Empty()
+            gone = await self._environments.delete_connection(request.name)
+
+            def job(tx: Transaction) -> Empty:
+                tx.append(_event(Event.KIND_CONNECTION_DELETED, caller, request.name, connection=gone))
+                once.remember(tx, Empty())
+                return Empty()
+
+            return await self._store.write(job)
+
+    def get_pipeline(self, request: api.GetPipelineRequest, caller: Caller) -> Pipeline:
+        """One pipeline with its stages."""
+        return _pipeline(self._reads, request.name)
+
+    def list_pipelines(self, request: api.ListPipelinesRequest, caller: Caller) -> api.ListPipelinesResponse:
+        """A page of pipelines."""
+        return self._pages.page(listing.PIPELINES, api.ListPipelinesResponse, request, caller.name)
+
+    async def create_pipeline(self, request: api.CreatePipelineRequest, caller: Caller) -> Pipeline:
+        """Creates a pipeline."""
+        wanted = configure.cleaned(request.pipeline)
+        fields = configure.pipeline_violations(wanted)
+        once = _once(request, caller)
+
+        def decide(reads: Reads) -> Pipeline:
+            configure.refuse(
+                fields, configure.pipeline_preconditions(self._config, wanted, reads.environment)
+            )
+            _require_new(reads.pipeline(wanted.name))
+            return _copy(wanted)
+
+        def job(tx: Transaction) -> Pipeline:
+            if (seen := once.recall(tx)) is not None:
+                return Pipeline.FromString(seen)
+            made = tx.put_pipeline(decide(tx))
+            tx.append(_event(Event.KIND_PIPELINE_CREATED, caller, made.name, pipeline=made))
+            once.remember(tx, made)
+            return made
+
+        if request.validate_only:
+            return decide(self._reads)
+        return await self._store.write(job)
+
+    async def update_pipeline(self, request: api.UpdatePipelineRequest, caller: Caller) -> Pipeline:
+        """Changes a pipeline; runs that were asked for before keep what they were asked with."""
+        name = request.pipeline.name
+        names.parse("pipeline", name, "pipeline.name")
+        once = _once(request, caller)
+
+        def decide(reads: Reads) -> Pipeline:
+            stored = _pipeline(reads, name, "pipeline.name")
+            configure.require_etag(request.pipeline.etag, stored)
+            fresh, found = configure.merged(stored, request.pipeline, request.update_mask)
+            configure.refuse(
+                [*found, *configure.pipeline_violations(fresh)],
+                configure.pipeline_preconditions(self._config, fresh, reads.environment),
+            )
+            return fresh
+
+        def job(tx: Transaction) -> Pipeline:
+            if (seen := once.recall(tx)) is not None:
+                return Pipeline.FromString(seen)
+            changed = tx.put_pipeline(decide(tx))
+            tx.append(_event(Event.KIND_PIPELINE_UPDATED, caller, changed.name, pipeline=changed))
+            once.remember(tx, changed)
+            return changed
+
+        if request.validate_only:
+            return decide(self._reads)
+        return await self._store.write(job)
+
+    async def delete_pipeline(self, request: api.DeletePipelineRequest, caller: Caller) -> Empty:
+        """Deletes a pipeline without unfinished runs."""
+        name = request.name
+        names.parse("pipeline", name)
+        once = _once(request, caller)
+
+        def decide(reads: Reads) -> Pipeline:
+            stored = _pipeline(reads, name)
+            configure.require_etag(request.etag, stored)
+            configure.require_unused(name, runs=reads.unfinished_runs(pipeline=name))
+            return stored
+
+        def job(tx: Transaction) -> Empty:
+            if once.recall(tx) is not None:
+                return Empty()
+            before = decide(tx)
+            tx.delete_pipeline(name)
+            tx.append(_event(Event.KIND_PIPELINE_DELETED, caller, name, pipeline=before))
+            once.remember(tx, Empty())
+            return Empty()
+
+        if request.validate_only:
+            decide(self._reads)
+            return Empty()
+        return await self._store.write(job)
+
+    def validate_deployment(
+        self, request: api.ValidateDeploymentRequest, caller: Caller
+    ) -> AsyncIterator[api.ValidateDeploymentResponse]:
+        """Everything that a deployment would find, now, without a run."""
+        configure.refuse(
+            configure.settings_violations("deployment.settings", request.deployment.settings), ()
+        )
+        return self._deployment.validate(request.deployment, caller.name)
+
+    async def deploy(self, request: api.DeployRequest, caller: Caller) -> Run:
+        """Deploys a solution or an artifact to a stage."""
+        configure.refuse(configure.settings_violations("settings", request.settings), ())
+        return await self._deployment.deploy(request, caller.name, _once(request, caller))
+
+    async def restore_artifact(self, request: api.RestoreArtifactRequest, caller: Caller) -> Run:
+        """Imports the unmanaged package of an artifact into a development environment."""
+        return await self._deployment.restore(request, caller.name, _once(request, caller))
+
+    async def cancel_run(self, request: api.CancelRunRequest, caller: Caller) -> Run:
+        """Cancels a run whose import has not begun."""
+        return await self._deployment.cancel(request, caller.name, _once(request, caller))
+
+    async def retry_run(self, request: api.RetryRunRequest, caller: Caller) -> Run:
+        """Lets a failed run go on from the step that failed."""
+        return await self._deployment.retry(request, caller.name, _once(request, caller))
+
+    async def resolve_run(self, request: api.ResolveRunRequest, caller: Caller) -> Run:
+        """Says what became of an import that the host could not decide about."""
+        return await self._deployment.resolve(request, caller.name, _once(request, caller))
+
+    def get_run(self, request: api.GetRunRequest, caller: Caller) -> Run:
+        """One run."""
+        return _run(self._reads, request.name)
+
+    def list_runs(self, request: api.ListRunsRequest, caller: Caller) -> api.ListRunsResponse:
+        """A page of runs."""
+        return self._pages.page(listing.RUNS, api.ListRunsResponse, request, caller.name)
+
+    def watch_run(
+        self,
+        request: api.WatchRunRequest,
+        caller: Caller,
+    ) -> AsyncGenerator[api.WatchRunResponse, None]:
+        """What happens to a run, from now or from a token on, until it is finished."""
+        return self._watch.run(_run(self._reads, request.name), request.resume_token)
+
+    def list_findings(self, request: api.ListFindingsRequest, caller: Caller) -> api.ListFindingsResponse:
+        """A page of the findings of a run."""
+        run = _run(self._reads, request.run, "run")
+        return self._pages.page(listing.FINDINGS, api.ListFindingsResponse, request, caller.name, run.name)
+
+    def list_component_results(
+        self, request: api.ListComponentResultsRequest, caller: Caller
+    ) -> api.ListComponentResultsResponse:
+        """A page of what the import of a run did to each component."""
+        run = _run(self._reads, request.run, "run")
+        return self._pages.page(
+            listing.COMPONENT_RESULTS, api.ListComponentResultsResponse, request, caller.name, run.name
+        )
+
+    def list_run_settings(
+        self,
+        request: api.ListRunSettingsRequest,
+        caller: Caller,
+    ) -> api.ListRunSettingsResponse:
+        """The settings that a run was merged from, without values."""
+        run = _run(self._reads, request.run, "run")
+        return api.ListRunSettingsResponse(settings=self._reads.run_settings(run.name))
+
+    def get_run_pipeline(self, request: api.GetRunPipelineRequest, caller: Caller) -> Pipeline:
+        """The pipeline as it was when the run was asked for."""
+        run = _run(self._reads, request.run, "run")
+        pipeline = self._reads.run_pipeline(run.name)
+        if pipeline is None:
+            raise _not_found(run.name, f"{run.name} is a restore and has no pipeline")
+        return pipeline
+
+    def get_queue(self, request: api.GetQueueRequest, caller: Caller) -> api.Queue:
+        """The runs that have or wait for an environment."""
+        name = _environment(self._reads, request.environment, "environment").name
+        return api.Queue(holder=self._reads.held_by(name) or "", waiting=self._reads.waiting_for(name))
+
+
+def _environment(reads: Reads, name: str, field: str = "name") -> Environment:
+    names.parse("environment", name, field)
+    found = reads.environment(name)
+    if found is None:
+        raise _not_found(name)
+    return found
+
+
+def _pipeline(reads: Reads, name: str, field: str = "name") -> Pipeline:
+    names.parse("pipeline", name, field)
+    found = reads.pipeline(name)
+    if found is None:
+        raise _not_found(name)
+    return found
+
+
+def _run(reads: Reads, name: str, field: str = "name") -> Run:
+    names.parse("run", name, field)
+    found = reads.run(name)
+    if found is None:
+        raise _not_found(name)
+    return found
+
+
+def _not_found(name: str, message: str = "") -> NotFound:
+    return NotFound(
+        ErrorReason.ERROR_REASON_RESOURCE_NOT_FOUND,
+        message or f"there is no {name}",
+        remedy=f"List what there is: pipelinehost {name.partition('/')[0].removesuffix('s')} list",
+        metadata={"resource": name},
+    )
+
+
+def _require_new(found: Environment | Pipeline | None) -> None:
+    if found is not None:
+        raise AlreadyExists(
+            ErrorReason.ERROR_REASON_RESOURCE_EXISTS,
+            f"{found.name} exists already",
+            remedy="Update it, or choose another name.",
+            metadata={"resource": found.name},
+        )
+
+
+def _copy(resource: _R) -> _R:
+    """The store stamps what it is given, and a job may run twice."""
+    copy = type(resource)()
+    copy.CopyFrom(resource)
+    return copy
+
+
+def _event(kind: Event.Kind, caller: Caller, subject: str, **detail: Any) -> Event:
+    return Event(kind=kind, actor=caller.name, subject=subject, **detail)
+
+
+def _once(request: _Mutation, caller: Caller) -> Once:
+    """What makes a request be done once; one without a ``request_id`` gets an id of its own."""
+    request_id = request.request_id
+    request.request_id = ""
+    body = request.SerializeToString(deterministic=True)
+    request.request_id = request_id
+    method = f"/pipelinehost.v1.PipelineHost/{request.DESCRIPTOR.name.removesuffix('Request')}"
+    return Once(caller.name, request_id or secrets.token_hex(16), method, hashlib.sha256(body).digest())

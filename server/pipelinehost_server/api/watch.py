@@ -1,0 +1,128 @@
+"""Watching a run: a snapshot or a token to begin with, then every event, until the run is finished."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import time
+from collections.abc import AsyncGenerator
+from typing import Final
+
+from pipelinehost.errors import OutOfRange, Unavailable
+from pipelinehost.v1.errors_pb2 import ErrorReason
+from pipelinehost.v1.pipeline_host_pb2 import WatchRunResponse
+from pipelinehost.v1.resources_pb2 import Event, Run
+from pipelinehost_server import rules
+from pipelinehost_server.events import Feed
+from pipelinehost_server.store import Store
+
+_SHARED: Final = 2_048
+"""Newest events whose responses are kept for the next watcher."""
+_MAC: Final = 12
+
+
+class Watch:
+    """Streams of what happens to runs. An event is put into a response once, whoever watches.
+
+    Args:
+        store: of the runs.
+        feed: of the same store.
+        secret: of this store; resume tokens made with another one are refused.
+        heartbeat: seconds of silence after which a watcher hears that the line is alive.
+    """
+
+    def __init__(self, store: Store, feed: Feed, secret: bytes, heartbeat: float) -> None:
+        self._reads = store.reads
+        self._feed = feed
+        self._secret = secret
+        self._heartbeat = heartbeat
+        self._responses: dict[int, WatchRunResponse] = {}
+
+    async def run(self, run: Run, resume_token: str) -> AsyncGenerator[WatchRunResponse, None]:
+        """What happens to a run: without a token a snapshot and the events after it, with one only these.
+
+        A run that has finished ends the stream with a snapshot, unless that is what it began with. A failed
+        run that is retried at once has not finished.
+
+        Raises:
+            OutOfRange: the token is of another run or another store.
+            Unavailable: the host is stopping.
+        """
+        name = run.name
+        if resume_token:
+            after = self._sequence(name, resume_token)
+        else:
+            after = run.revision
+            yield WatchRunResponse(run=run, resume_token=self._token(name, after))
+        if run.state in rules.FINISHED and run.revision <= after:
+            if resume_token:
+                yield WatchRunResponse(run=run, resume_token=self._token(name, after))
+            return
+        target = run.target_environment
+        told = time.monotonic()
+        finishing, place = False, 0
+        moved = run.state == Run.STATE_WAITING_FOR_TARGET
+        async for batch in self._feed.follow(name, after, self._heartbeat):
+            for event in batch:
+                yield self._response(name, event)
+                after = event.sequence
+                if event.HasField("run"):
+                    finishing = event.run.to in rules.FINISHED
+                    moved = True
+            if batch:
+                told = time.monotonic()
+                if finishing:
+                    run = self._reads.run(name) or run
+                    if run.state in rules.FINISHED and run.revision <= after:
+                        yield WatchRunResponse(run=run, resume_token=self._token(name, after))
+                        return
+            if moved or not batch:
+                before, place = place, self._place(name, target)
+                moved = False
+                # In a busy queue a watcher is woken often; it hears only what has changed.
+                if place != before or (not batch and time.monotonic() - told >= 0.9 * self._heartbeat):
+                    told = time.monotonic()
+                    yield self._beat(name, after, place)
+        raise Unavailable(
+            ErrorReason.ERROR_REASON_HOST_UNAVAILABLE,
+            "the host is stopping",
+            remedy="Watch again with the resume token when it is back.",
+        )
+
+    def _place(self, name: str, target: str) -> int:
+        """How many runs get the target before this one, its holder included; 0 if it does not wait."""
+        waiting = self._reads.waiting_for(target)
+        return waiting.index(name) + 1 if name in waiting else 0
+
+    def _response(self, name: str, event: Event) -> WatchRunResponse:
+        response = self._responses.get(event.sequence)
+        if response is None:
+            response = WatchRunResponse(event=event, resume_token=self._token(name, event.sequence))
+            self._responses[event.sequence] = response
+            if len(self._responses) > _SHARED:
+                del self._responses[next(iter(self._responses))]
+        return response
+
+    def _beat(self, name: str, after: int, place: int) -> WatchRunResponse:
+        response = WatchRunResponse(resume_token=self._token(name, after))
+        response.heartbeat.time.GetCurrentTime()
+        response.heartbeat.queue_position = place
+        return response
+
+    def _token(self, name: str, sequence: int) -> str:
+        mac = hmac.digest(self._secret, f"watch\0{name}\0{sequence}".encode(), "sha256")[:_MAC]
+        return f"{sequence}.{base64.urlsafe_b64encode(mac).decode()}"
+
+    def _sequence(self, name: str, token: str) -> int:
+        digits = token.partition(".")[0]
+        if digits.isascii() and digits.isdigit() and len(digits) < 19:
+            sequence = int(digits)
+            known = hmac.compare_digest(token.encode(), self._token(name, sequence).encode())
+            if known and sequence <= self._reads.last_sequence():
+                return sequence
+        raise OutOfRange(
+            ErrorReason.ERROR_REASON_RESUME_TOKEN_INVALID,
+            f"the resume token is not of {name} in this host's store",
+            remedy="Watch again without a token: the first response is then the run as it is.",
+            metadata={"resource": name},
+        )

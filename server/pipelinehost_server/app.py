@@ -1,0 +1,247 @@
+"""The composition root: builds a host, starts it, drains it and stops it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import secrets
+import shlex
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.protobuf.descriptor import ServiceDescriptor
+from grpc_health.v1 import health, health_pb2
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+from pipelinehost.address import Address
+from pipelinehost.v1 import artifacts_pb2, pipeline_host_pb2
+from pipelinehost.v1.resources_pb2 import Event
+from pipelinehost_server.access import Access
+from pipelinehost_server.api.artifacts import Artifacts
+from pipelinehost_server.api.guard import Guard, generic_handler
+from pipelinehost_server.api.host import VERSION, PipelineHost
+from pipelinehost_server.api.listing import Pages
+from pipelinehost_server.api.watch import Watch
+from pipelinehost_server.blobs import Blobs
+from pipelinehost_server.config import Config
+from pipelinehost_server.deployment import Deployment, Environments
+from pipelinehost_server.encryption import Encryption
+from pipelinehost_server.events import Feed
+from pipelinehost_server.store import Store, Transaction
+
+GRACE_SECONDS = 10.0
+"""How long calls that are under way may take when the host stops."""
+
+
+def _service(file: Any, name: str) -> ServiceDescriptor:  # a file descriptor, which stubs type in two ways
+    service: ServiceDescriptor = file.services_by_name[name]
+    return service
+
+
+_PIPELINE_HOST = _service(pipeline_host_pb2.DESCRIPTOR, "PipelineHost")
+_ARTIFACTS = _service(artifacts_pb2.DESCRIPTOR, "Artifacts")
+_HEALTH = _service(health_pb2.DESCRIPTOR, "Health")
+_REFLECTION = _service(reflection_pb2.DESCRIPTOR, "ServerReflection")
+_SERVICES = (_PIPELINE_HOST, _ARTIFACTS, _HEALTH, _REFLECTION)
+
+_OPTIONS = (
+    # Only together do these three stand a herd of watchers and a flood of resets: with grpc's own limit on
+    # pending requests the calls of bystanders are cancelled, and without the limit on streams memory grows.
+    ("grpc.server.max_pending_requests", 20_000),
+    ("grpc.server.max_pending_requests_hard_limit", 40_000),
+    ("grpc.max_concurrent_streams", 100),
+    # A second host on the same port is an error, not half of the calls.
+    ("grpc.so_reuseport", 0),
+    # Clients probe every 30 seconds; less than every 10 is too many pings.
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.max_receive_message_length", 4 * 1024 * 1024),
+    ("grpc.max_send_message_length", 16 * 1024 * 1024),
+)
+_ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9_.-]+)):([0-9]{1,5})")
+_TOKEN_SECRET = "host/tokens"  # noqa: S105 - the name of a secret
+_LOG = logging.getLogger(__name__)
+
+
+class AddressRefused(Exception):
+    """The host cannot serve on this address; the message says why."""
+
+
+class Host:
+    """One host on one data folder.
+
+    Args:
+        config: its settings; port 0 of the address means any free one.
+        state_file: leaves the administrator's token where a client of this user finds it.
+    """
+
+    def __init__(self, config: Config, *, state_file: bool = True) -> None:
+        self._config = config
+        self._state_file = state_file
+        self._store = Store(config.folder, config.address)
+        self._access = Access(self._store)
+        self._guard = Guard(self._access)
+        self._health = health.aio.HealthServicer()
+        self._server: grpc.aio.Server | None = None
+        self._deployment: Deployment | None = None
+        self._environments: Environments | None = None
+        self.address = Address("", 0)
+        """Where it serves, after :meth:`start`."""
+        self.token_file = config.folder / "admin-token"
+        """Where the administrator's token lies, if it was not taken away."""
+
+    async def start(self) -> None:
+        """Opens everything and serves.
+
+        Raises:
+            AddressRefused: the address is none, is taken, or is not on loopback.
+            StoreLocked: another host has the data folder.
+            StoreTooNew: a newer program has written the store.
+            PolicyIncomplete: an RPC has no policy entry.
+        """
+        host, port = parse_address(self._config.address)
+        for service in _SERVICES:
+            await self._health.set(service.full_name, health_pb2.HealthCheckResponse.NOT_SERVING)
+        await self._health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+        await self._store.open()
+        try:
+            await self._serve(host, port)
+        except BaseException:
+            await self.stop(0)
+            raise
+
+    async def _serve(self, host: str, port: int) -> None:
+        config, store = self._config, self._store
+        encryption = Encryption(config.folder)
+        blobs = Blobs(config.folder)
+        blobs.start()
+        feed = Feed(store)
+        self._environments = environments = Environments(config, store)
+        self._deployment = deployment = Deployment(config, store, blobs, encryption, environments)
+        secret = await _token_secret(store, encryption)
+        pages = Pages(store.reads, secret)
+        watch = Watch(store, feed, secret, config.heartbeat_seconds)
+        guard = self._guard
+        own = PipelineHost(config, store, environments, deployment, pages, watch)
+        served = {
+            _PIPELINE_HOST: guard.protect(_PIPELINE_HOST, own),
+            _ARTIFACTS: guard.protect(_ARTIFACTS, Artifacts(config, store, blobs, pages)),
+            _HEALTH: guard.protect_foreign(_HEALTH, self._health),
+            _REFLECTION: guard.protect_foreign(
+                _REFLECTION, reflection.aio.ReflectionServicer([s.full_name for s in _SERVICES])
+            ),
+        }
+        self._server = server = grpc.aio.server(options=_OPTIONS)
+        server.add_generic_rpc_handlers([generic_handler(s, methods) for s, methods in served.items()])
+        try:
+            bound = server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        except RuntimeError:
+            bound = 0
+        if bound == 0:
+            raise AddressRefused(
+                f"{self._config.address} cannot be served on: another program has the port, or it needs "
+                "rights. Choose another one with --address"
+            )
+        self.address = Address(host, bound)
+        self.token_file = await self._access.prepare(config.folder, self._client_file())
+        await store.write(
+            lambda tx: tx.append(
+                Event(
+                    kind=Event.KIND_HOST_STARTED,
+                    actor="host",
+                    subject="host",
+                    message=f"PipelineHost {VERSION} on {self.address}",
+                )
+            )
+        )
+        deployment.start()
+        await server.start()
+        for service in ("", *(s.full_name for s in _SERVICES)):
+            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+
+    def _client_file(self) -> Path | None:
+        if not self._state_file:
+            return None
+        try:
+            return self.address.token_file()
+        except RuntimeError:  # this user has no home
+            return None
+
+    async def stop(self, grace: float = GRACE_SECONDS) -> None:
+        """Stops: says so to health checks, ends watchers so that they resume, drains, and closes everything.
+
+        Args:
+            grace: seconds for calls that are under way.
+        """
+        await self._health.enter_graceful_shutdown()
+        # A watcher of health hears it before its stream ends.
+        await asyncio.sleep(0)
+        self._guard.drain()
+        if self._server is not None:
+            await self._server.stop(grace)
+        if self._deployment is not None:
+            await self._deployment.stop()
+        if self._environments is not None:
+            await self._environments.close()
+        await self._store.close()
+
+
+async def serve(config: Config) -> None:
+    """Runs a host until it gets SIGTERM or SIGINT; a line on standard output says that it is ready."""
+    # Here goes sys.setswitchinterval(): how long a thread that parses a package may keep the loop waiting.
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    host = Host(config)
+    await host.start()
+    try:
+        facts = {"address": str(host.address), "data": str(config.folder), "token": str(host.token_file)}
+        told = " ".join(f"{key}={shlex.quote(value)}" for key, value in facts.items())
+        sys.stdout.write(f"pipelinehost-server ready {told}\n")
+        sys.stdout.flush()
+        await stopping.wait()
+        _LOG.info("stopping: open calls have %g seconds", GRACE_SECONDS)
+        # A second signal ends it at once.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+    finally:
+        await host.stop()
+    _LOG.info("stopped")
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Host and port to serve on; port 0 means any free one.
+
+    Raises:
+        AddressRefused: it is no address, or not on loopback.
+    """
+    found = _ADDRESS.fullmatch(text)
+    if found is None or int(found[3]) > 65_535:
+        raise AddressRefused(
+            f"{text!r} is not an address of the form host:port, such as 127.0.0.1:50051 or [::1]:0"
+        )
+    host, port = found[1] or found[2], int(found[3])
+    if not Address(host, port).is_loopback:
+        raise AddressRefused(
+            f"{text} is not on loopback, and without TLS tokens would travel unencrypted: use 127.0.0.1, and "
+            "a proxy or a tunnel that ends TLS on this machine"
+        )
+    return host, port
+
+
+async def _token_secret(store: Store, encryption: Encryption) -> bytes:
+    """What page and resume tokens are made with: of this store, made once, kept encrypted."""
+    sealed = encryption.seal(secrets.token_bytes(32), _TOKEN_SECRET)
+
+    def job(tx: Transaction) -> bytes:
+        kept = tx.secret(_TOKEN_SECRET)
+        if kept is None:
+            tx.put_secret(_TOKEN_SECRET, sealed)
+        return kept or sealed
+
+    return encryption.open(await store.write(job), _TOKEN_SECRET)
