@@ -1,0 +1,704 @@
+"""The Client: one method for each thing that a host can be asked."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import time
+import uuid
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self, TypedDict, TypeVar, Unpack
+
+import grpc
+from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.message import Message
+
+from pipelinehost import address as addresses
+from pipelinehost import names, transfer
+from pipelinehost.channel import Connections, Patience, find_token, interrupted
+from pipelinehost.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    InvalidArgument,
+    NotFound,
+    PipelineHostError,
+    ResourceExhausted,
+    Unavailable,
+    Violation,
+)
+from pipelinehost.v1 import artifacts_pb2 as artifacts_api
+from pipelinehost.v1 import pipeline_host_pb2 as api
+from pipelinehost.v1.errors_pb2 import ErrorReason
+from pipelinehost.v1.resources_pb2 import (
+    Artifact,
+    ComponentResult,
+    Connection,
+    DeploymentSettings,
+    Environment,
+    Event,
+    Finding,
+    ImportMode,
+    Pipeline,
+    Run,
+    Setting,
+    Solution,
+)
+
+FINISHED = frozenset({Run.STATE_SUCCEEDED, Run.STATE_FAILED, Run.STATE_CANCELLED})
+"""The states in which nothing more happens to a run by itself. Only FAILED can be left, by a retry."""
+
+PATIENCE = 900.0
+"""Seconds that a watch goes on trying to reach a host that has gone away."""
+
+_EXPORT_SECONDS = 900.0  # `DescribeSolution` may export the solution for its answer
+_TRANSFER_PATIENCE = 60.0
+
+_Request = TypeVar("_Request", bound=Message)
+_Response = TypeVar("_Response", bound=Message)
+
+
+class Deployment(TypedDict, total=False):
+    """What to deploy, and how; the same for `Client.deploy` and `Client.validate`."""
+
+    solution: str
+    """Unique name. Either this or `artifact`."""
+    artifact: str
+    """An artifact: its name, its SHA-256, or the beginning of that."""
+    stage: str
+    """Name or display name; empty means the next one that is due."""
+    development_environment: str
+    """Needed only where the pipeline has several."""
+    version: str
+    """What the development environment must hold; empty means whatever it holds."""
+    settings: DeploymentSettings
+    """Values and connections for the target; they win over those of the stage."""
+    note: str
+    """Free text for the record."""
+    update: bool
+    """Deletes nothing in the target, where an upgrade would."""
+    overwrite_customizations: bool
+    """Removes the unmanaged layer of the solution's components in the target."""
+    request_id: str
+    """Repeating a call with the same id gives the same run. The Client makes one if it is left out."""
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def display_name(self) -> str: ...
+
+
+_N = TypeVar("_N", bound=_Named)
+
+
+class Client:
+    """A connection to a host: blocking, typed, and safe to share between threads.
+
+    Names are accepted wherever ids are: ``pipelines/sales``, ``sales``, or the display name where it is
+    unique. Every method raises the exceptions of :mod:`pipelinehost.errors`.
+
+    Args:
+        address: ``host:port``.
+        token: to sign in with. None looks in ``PIPELINEHOST_TOKEN`` and then in the file that a host on this
+            machine wrote when it first started.
+        tls: whether to encrypt. A token travels without it to loopback only.
+        ca_file: certificates to trust in place of the system's, PEM; implies `tls`.
+        deadline: seconds that a call may take, unless its nature is to take longer.
+
+    Raises:
+        InvalidArgument: the address cannot be read, or the token would travel unencrypted.
+    """
+
+    def __init__(
+        self,
+        address: str = addresses.DEFAULT,
+        *,
+        token: str | None = None,
+        tls: bool = False,
+        ca_file: Path | None = None,
+        deadline: float = 30.0,
+    ) -> None:
+        target = addresses.Address.parse(address)
+        self._connections = Connections(
+            target,
+            token=find_token(target, token),
+            tls=tls or ca_file is not None,
+            ca_file=ca_file,
+            deadline=deadline,
+        )
+        self._host, self._artifacts = self._connections.unary
+        self._metadata = self._connections.metadata
+
+    def close(self) -> None:
+        """Ends every call; streams that are being read end with `Cancelled`."""
+        self._connections.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # The host
+
+    def host(self) -> api.Host:
+        """What the host is, and who the caller is to it."""
+        return self._call(self._host.GetHost, api.GetHostRequest())
+
+    def events(self, filter: str = "", *, order_by: str = "", page_size: int = 200) -> Iterator[Event]:
+        """The record of the host, oldest first unless `order_by` is ``sequence desc``."""
+        request = api.ListEventsRequest(filter=filter, order_by=order_by, page_size=page_size)
+        return self._pages(self._host.ListEvents, request, "events")
+
+    # Environments
+
+    def environments(
+        self, filter: str = "", *, order_by: str = "", page_size: int = 200
+    ) -> Iterator[Environment]:
+        """Environments by name."""
+        request = api.ListEnvironmentsRequest(filter=filter, order_by=order_by, page_size=page_size)
+        return self._pages(self._host.ListEnvironments, request, "environments")
+
+    def environment(self, name: str) -> Environment:
+        """One environment."""
+
+        def get(full: str) -> Environment:
+            return self._call(self._host.GetEnvironment, api.GetEnvironmentRequest(name=full))
+
+        return _named("environment", name, get, self.environments)
+
+    def create_environment(self, environment: Environment, *, validate_only: bool = False) -> Environment:
+        """Links an environment; without a `url` the host makes an embedded one."""
+        request = api.CreateEnvironmentRequest(
+            environment=environment, request_id=_new_id(), validate_only=validate_only
+        )
+        return self._call(self._host.CreateEnvironment, request)
+
+    def update_environment(
+        self, environment: Environment, fields: Sequence[str] = (), *, validate_only: bool = False
+    ) -> Environment:
+        """Changes the given fields, or all; over what was read only, where `environment` has an etag."""
+        request = api.UpdateEnvironmentRequest(
+            environment=environment,
+            update_mask=FieldMask(paths=fields) if fields else None,
+            request_id=_new_id(),
+            validate_only=validate_only,
+        )
+        return self._call(self._host.UpdateEnvironment, request)
+
+    def delete_environment(self, name: str, *, etag: str = "", validate_only: bool = False) -> None:
+        """Deletes the record of an environment, never the environment itself."""
+        request = api.DeleteEnvironmentRequest(
+            name=self._environment(name), etag=etag, request_id=_new_id(), validate_only=validate_only
+        )
+        self._call(self._host.DeleteEnvironment, request)
+
+    def solutions(self, environment: str) -> list[Solution]:
+        """The solutions in an environment, as it tells them now."""
+        request = api.ListSolutionsRequest(environment=self._environment(environment))
+        return list(self._call(self._host.ListSolutions, request).solutions)
+
+    def queue(self, environment: str) -> api.Queue:
+        """The runs that have or wait for an environment."""
+        return self._call(
+            self._host.GetQueue, api.GetQueueRequest(environment=self._environment(environment))
+        )
+
+    def connections(self, environment: str) -> list[Connection]:
+        """The connections in an environment, where they can be listed."""
+        request = api.ListConnectionsRequest(environment=self._environment(environment))
+        return list(self._call(self._host.ListConnections, request).connections)
+
+    def create_connection(
+        self, environment: str, connection: Connection, *, validate_only: bool = False
+    ) -> Connection:
+        """Creates a connection in an embedded environment."""
+        request = api.CreateConnectionRequest(
+            environment=self._environment(environment),
+            connection=connection,
+            request_id=_new_id(),
+            validate_only=validate_only,
+        )
+        return self._call(self._host.CreateConnection, request)
+
+    def delete_connection(self, environment: str, connection: str, *, validate_only: bool = False) -> None:
+        """Deletes a connection of an embedded environment; `connection` is its id or its full name."""
+        if not names.matches("connection", connection):
+            connection = names.connection(self._environment(environment), connection)
+        request = api.DeleteConnectionRequest(
+            name=connection, request_id=_new_id(), validate_only=validate_only
+        )
+        self._call(self._host.DeleteConnection, request)
+
+    # Pipelines
+
+    def pipelines(self, filter: str = "", *, order_by: str = "", page_size: int = 200) -> Iterator[Pipeline]:
+        """Pipelines by name."""
+        request = api.ListPipelinesRequest(filter=filter, order_by=order_by, page_size=page_size)
+        return self._pages(self._host.ListPipelines, request, "pipelines")
+
+    def pipeline(self, name: str) -> Pipeline:
+        """One pipeline with its stages."""
+
+        def get(full: str) -> Pipeline:
+            return self._call(self._host.GetPipeline, api.GetPipelineRequest(name=full))
+
+        return _named("pipeline", name, get, self.pipelines)
+
+    def create_pipeline(self, pipeline: Pipeline, *, validate_only: bool = False) -> Pipeline:
+        """Creates a pipeline."""
+        request = api.CreatePipelineRequest(
+            pipeline=pipeline, request_id=_new_id(), validate_only=validate_only
+        )
+        return self._call(self._host.CreatePipeline, request)
+
+    def update_pipeline(
+        self, pipeline: Pipeline, fields: Sequence[str] = (), *, validate_only: bool = False
+    ) -> Pipeline:
+        """Changes the given fields, or all; over what was read only, where `pipeline` has an etag."""
+        request = api.UpdatePipelineRequest(
+            pipeline=pipeline,
+            update_mask=FieldMask(paths=fields) if fields else None,
+            request_id=_new_id(),
+            validate_only=validate_only,
+        )
+        return self._call(self._host.UpdatePipeline, request)
+
+    def delete_pipeline(self, name: str, *, etag: str = "", validate_only: bool = False) -> None:
+        """Deletes a pipeline without unfinished runs; its runs and artifacts stay."""
+        request = api.DeletePipelineRequest(
+            name=self._pipeline(name), etag=etag, request_id=_new_id(), validate_only=validate_only
+        )
+        self._call(self._host.DeletePipeline, request)
+
+    # Solutions and artifacts
+
+    def describe(
+        self, *, artifact: str = "", solution: str = "", environment: str = "", stage: str = ""
+    ) -> api.DescribeSolutionResponse:
+        """What a solution is made of and needs, with all its components.
+
+        Args:
+            artifact: what to look at; or else
+            solution: a unique name, with the development
+            environment: that holds it.
+            stage: as seen from there, ``pipeline/stage``: its values and those of its target are merged in.
+        """
+        request = api.DescribeSolutionRequest(stage=self._stage(stage) if stage else "", page_size=1000)
+        if artifact:
+            request.artifact = self._artifact(artifact)
+        else:
+            request.installed.environment = self._environment(environment)
+            request.installed.solution = solution
+        answer = self._call(self._host.DescribeSolution, request, _EXPORT_SECONDS)
+        page = answer
+        while page.next_page_token:
+            request.page_token = page.next_page_token
+            page = self._call(self._host.DescribeSolution, request, _EXPORT_SECONDS)
+            answer.components.extend(page.components)
+        answer.next_page_token = ""
+        return answer
+
+    def artifacts(self, filter: str = "", *, page_size: int = 200) -> Iterator[Artifact]:
+        """Artifacts, newest first."""
+        request = artifacts_api.ListArtifactsRequest(filter=filter, page_size=page_size)
+        return self._pages(self._artifacts.ListArtifacts, request, "artifacts")
+
+    def artifact(self, name: str) -> Artifact:
+        """One artifact, by name, SHA-256, or the unique beginning of that."""
+        request = artifacts_api.GetArtifactRequest(name=self._artifact(name))
+        return self._call(self._artifacts.GetArtifact, request)
+
+    def upload(self, path: Path | str, on_progress: transfer.OnProgress | None = None) -> Artifact:
+        """Stores a package. Uploading the same bytes again gives the same artifact.
+
+        Raises:
+            OSError: the file cannot be read.
+            InvalidArgument: the host does not accept it as a solution package.
+        """
+        messages = transfer.Upload(Path(path), on_progress)
+        patience = Patience(_TRANSFER_PATIENCE)
+        while True:
+            try:
+                with self._connections.stream() as stubs, self._connections.typed_errors():
+                    return stubs.artifacts.UploadArtifact(iter(messages), metadata=self._metadata)
+            except PipelineHostError as error:
+                if messages.failure is not None:
+                    raise messages.failure from error
+                self._again(error, patience)
+
+    def download(
+        self,
+        name: str,
+        path: Path | str,
+        *,
+        source: bool = False,
+        on_progress: transfer.OnProgress | None = None,
+    ) -> Path:
+        """Writes an artifact's package to a file that appears only when it is complete and its digest right.
+
+        Args:
+            name: the artifact.
+            path: the file, replaced if it is there; or a folder, where it gets the name that exports have.
+            source: gives the unmanaged twin instead of the managed package.
+            on_progress: told the bytes that have arrived and the bytes in all.
+
+        Returns:
+            The file written.
+
+        Raises:
+            DataLoss: the bytes that arrived are not those of the artifact.
+            OSError: the file cannot be written.
+        """
+        full = self._artifact(name)
+        request = artifacts_api.DownloadArtifactRequest(name=full, source=source)
+        patience = Patience(_TRANSFER_PATIENCE)
+        while True:
+            try:
+                with self._connections.stream() as stubs, self._connections.typed_errors():
+                    call = stubs.artifacts.DownloadArtifact(request, metadata=self._metadata)
+                    try:
+                        return transfer.receive(call, full, Path(path), on_progress)
+                    finally:
+                        call.cancel()
+            except PipelineHostError as error:
+                self._again(error, patience)
+
+    # Deploying
+
+    def validate(
+        self, pipeline: str, **deployment: Unpack[Deployment]
+    ) -> Iterator[api.ValidateDeploymentResponse]:
+        """Everything that `deploy` would find now: progress, each finding at once, at last a summary."""
+        return self._validate(
+            api.ValidateDeploymentRequest(deployment=self._deployment(pipeline, deployment))
+        )
+
+    def deploy(self, pipeline: str, **deployment: Unpack[Deployment]) -> Run:
+        """Deploys a solution or an artifact to a stage.
+
+        Returns:
+            The run, which is durable: it goes on whatever becomes of the caller.
+
+        Raises:
+            FailedPrecondition: rights, order of the stages, regions, …: `violations` lists everything.
+        """
+        return self._call(self._host.Deploy, self._deployment(pipeline, deployment))
+
+    def restore(self, artifact: str, environment: str, *, note: str = "", request_id: str = "") -> Run:
+        """Imports the unmanaged package of an artifact into a development environment."""
+        request = api.RestoreArtifactRequest(
+            artifact=self._artifact(artifact),
+            environment=self._environment(environment),
+            note=note,
+            request_id=request_id or _new_id(),
+        )
+        return self._call(self._host.RestoreArtifact, request)
+
+    # Runs
+
+    def runs(self, filter: str = "", *, order_by: str = "", page_size: int = 200) -> Iterator[Run]:
+        """Runs, newest first unless `order_by` is ``create_time``."""
+        request = api.ListRunsRequest(filter=filter, order_by=order_by, page_size=page_size)
+        return self._pages(self._host.ListRuns, request, "runs")
+
+    def run(self, name: str) -> Run:
+        """One run."""
+        return self._call(self._host.GetRun, api.GetRunRequest(name=_run(name)))
+
+    def watch(
+        self,
+        run: str,
+        *,
+        resume_token: str = "",
+        timeout: float | None = None,
+        on_interruption: Callable[[PipelineHostError], None] | None = None,
+    ) -> Generator[api.WatchRunResponse, None, None]:
+        """What happens to a run, until it is finished; the last update is the finished run.
+
+        A lost connection or a restart of the host is bridged: the watch goes on where it was, with no gap and
+        no repetition, and ends only when the run does.
+
+        Args:
+            run: the run.
+            resume_token: of the last response of an earlier watch, to go on after it; without one the first
+                update is the run as it is.
+            timeout: seconds that the whole watch may take.
+            on_interruption: told each time that the connection is lost, before the next attempt.
+
+        Raises:
+            DeadlineExceeded: the run was not finished in time.
+            OutOfRange: the resume token is of another run or another store.
+            Unavailable: the host could not be reached for 15 minutes.
+        """
+        name = _run(run)
+        ends = None if timeout is None else time.monotonic() + timeout
+        patience = Patience(PATIENCE)
+        seen = 0
+        while True:
+            remaining = None if ends is None else max(ends - time.monotonic(), 0.0)
+            try:
+                with self._connections.stream() as stubs, self._connections.typed_errors():
+                    request = api.WatchRunRequest(name=name, resume_token=resume_token)
+                    call = stubs.host.WatchRun(request, timeout=remaining, metadata=self._metadata)
+                    try:
+                        for response in call:
+                            patience.succeeded()
+                            resume_token = response.resume_token or resume_token
+                            if response.HasField("event"):
+                                if response.event.sequence <= seen:
+                                    continue
+                                seen = response.event.sequence
+                            yield response
+                            if response.HasField("run") and response.run.state in FINISHED:
+                                return
+                    finally:
+                        call.cancel()
+                raise Unavailable(
+                    ErrorReason.ERROR_REASON_HOST_UNAVAILABLE, f"The host ended the watch of {name} early."
+                )
+            except PipelineHostError as error:
+                if ends is not None and time.monotonic() >= ends:
+                    raise DeadlineExceeded(
+                        ErrorReason.ERROR_REASON_UNSPECIFIED,
+                        f"{name} was not finished within {timeout:g} seconds.",
+                        remedy="It goes on by itself: watch it again.",
+                    ) from error
+                # The host ends a stream at its own deadline, or when the watcher reads too slowly.
+                over = isinstance(error, DeadlineExceeded | ResourceExhausted)
+                if not over and not interrupted(error):
+                    raise
+                if on_interruption is not None:
+                    on_interruption(error)
+                self._again(error, patience, over=over)
+
+    def wait(self, run: str, *, timeout: float | None = None) -> Run:
+        """The run once it is finished, however it ended: see its `state`.
+
+        Raises:
+            DeadlineExceeded: the run was not finished within `timeout` seconds. It goes on.
+        """
+        with closing(self.watch(run, timeout=timeout)) as updates:
+            for response in updates:
+                if response.HasField("run") and response.run.state in FINISHED:
+                    return response.run
+        raise AssertionError("a watch ends with a finished run")
+
+    def cancel(self, run: str, *, reason: str = "") -> Run:
+        """Cancels a run whose import has not begun."""
+        request = api.CancelRunRequest(name=_run(run), reason=reason, request_id=_new_id())
+        return self._call(self._host.CancelRun, request)
+
+    def retry(self, run: str) -> Run:
+        """Lets a failed run go on from the step that failed."""
+        return self._call(self._host.RetryRun, api.RetryRunRequest(name=_run(run), request_id=_new_id()))
+
+    def resolve(self, run: str, *, applied: bool, reason: str) -> Run:
+        """Says what became of an import that the host could not decide about; `reason` is for the record."""
+        request = api.ResolveRunRequest(
+            name=_run(run),
+            resolution=(
+                api.ResolveRunRequest.RESOLUTION_APPLIED
+                if applied
+                else api.ResolveRunRequest.RESOLUTION_NOT_APPLIED
+            ),
+            reason=reason,
+            request_id=_new_id(),
+        )
+        return self._call(self._host.ResolveRun, request)
+
+    def findings(self, run: str) -> Iterator[Finding]:
+        """What validation and the import found, in the order of validation."""
+        return self._pages(
+            self._host.ListFindings, api.ListFindingsRequest(run=_run(run), page_size=200), "findings"
+        )
+
+    def component_results(self, run: str) -> Iterator[ComponentResult]:
+        """What the import did to each component."""
+        request = api.ListComponentResultsRequest(run=_run(run), page_size=200)
+        return self._pages(self._host.ListComponentResults, request, "results")
+
+    def run_settings(self, run: str) -> list[Setting]:
+        """The settings that a run was merged from: names, sources and digests, never values."""
+        return list(
+            self._call(self._host.ListRunSettings, api.ListRunSettingsRequest(run=_run(run))).settings
+        )
+
+    def run_pipeline(self, run: str) -> Pipeline:
+        """The pipeline as it was when the run was asked for."""
+        return self._call(self._host.GetRunPipeline, api.GetRunPipelineRequest(run=_run(run)))
+
+    # What is behind it
+
+    def _call(
+        self,
+        method: grpc.UnaryUnaryMultiCallable[_Request, _Response],
+        request: _Request,
+        timeout: float | None = None,
+    ) -> _Response:
+        with self._connections.typed_errors():
+            return method(request, timeout=timeout or self._connections.deadline, metadata=self._metadata)
+
+    def _pages(
+        self, method: grpc.UnaryUnaryMultiCallable[Any, Any], request: Any, field: str
+    ) -> Iterator[Any]:
+        while True:
+            page = self._call(method, request)
+            yield from getattr(page, field)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    def _validate(self, request: api.ValidateDeploymentRequest) -> Iterator[api.ValidateDeploymentResponse]:
+        patience = Patience(_TRANSFER_PATIENCE)
+        begun = False
+        while True:
+            try:
+                with self._connections.stream() as stubs, self._connections.typed_errors():
+                    call = stubs.host.ValidateDeployment(request, metadata=self._metadata)
+                    try:
+                        for response in call:
+                            begun = True
+                            yield response
+                        return
+                    finally:
+                        call.cancel()
+            except PipelineHostError as error:
+                if begun:  # what was found so far would come a second time
+                    raise
+                self._again(error, patience)
+
+    def _again(self, error: PipelineHostError, patience: Patience, *, over: bool = False) -> None:
+        if self._connections.closed:
+            raise Cancelled(ErrorReason.ERROR_REASON_UNSPECIFIED, "The client was closed.") from error
+        if not over and not interrupted(error):
+            raise error
+        patience.failed(error)
+
+    def _deployment(self, pipeline: str, deployment: Deployment) -> api.DeployRequest:
+        stage = deployment.get("stage", "")
+        if stage and not names.matches("stage", stage):
+            found = self.pipeline(pipeline)
+            pipeline, stage = found.name, _pick("stage", stage, found.stages, found.name).name
+        source = deployment.get("development_environment", "")
+        request = api.DeployRequest(
+            pipeline=self._pipeline(pipeline),
+            stage=stage,
+            development_environment=self._environment(source) if source else "",
+            version=deployment.get("version", ""),
+            settings=deployment.get("settings"),
+            note=deployment.get("note", ""),
+            import_mode=ImportMode.IMPORT_MODE_UPDATE if deployment.get("update") else None,
+            overwrite_customizations=deployment.get("overwrite_customizations", False),
+            request_id=deployment.get("request_id") or _new_id(),
+        )
+        if artifact := deployment.get("artifact", ""):
+            request.artifact = self._artifact(artifact)
+        else:
+            request.solution = deployment.get("solution", "")
+        return request
+
+    def _environment(self, text: str) -> str:
+        return text if names.matches("environment", text) else self.environment(text).name
+
+    def _pipeline(self, text: str) -> str:
+        return text if names.matches("pipeline", text) else self.pipeline(text).name
+
+    def _stage(self, text: str) -> str:
+        if names.matches("stage", text):
+            return text
+        pipeline, slash, stage = text.removeprefix("pipelines/").partition("/")
+        if not slash:
+            what = f"{text!r} does not say which pipeline it belongs to"
+            raise InvalidArgument(
+                ErrorReason.ERROR_REASON_INVALID_FIELD,
+                what,
+                remedy="Write the stage as PIPELINE/STAGE.",
+                violations=[Violation("stage", what)],
+            )
+        found = self.pipeline(pipeline)
+        return _pick("stage", stage.removeprefix("stages/"), found.stages, found.name).name
+
+    def _artifact(self, text: str) -> str:
+        digest = text.removeprefix("artifacts/").lower()
+        if re.fullmatch(r"[0-9a-f]{64}", digest):
+            return names.artifact(digest)
+        if re.fullmatch(r"[0-9a-f]{6,63}", digest) is None:
+            names.parse("artifact", text, "artifact")
+        found = [a for a in self.artifacts(page_size=1000) if names.slug(a.name).startswith(digest)]
+        if len(found) == 1:
+            return found[0].name
+        if not found:
+            raise NotFound(
+                ErrorReason.ERROR_REASON_RESOURCE_NOT_FOUND,
+                f"No artifact's SHA-256 begins with {digest}.",
+                remedy="List the artifacts to see what there is.",
+            )
+        raise _ambiguous(
+            f"{len(found)} artifacts begin with {digest}",
+            [f"{names.slug(a.name)[:16]} ({a.solution} {a.version})" for a in found],
+        )
+
+
+def _new_id() -> str:
+    return str(uuid.uuid4())
+
+
+def _run(text: str) -> str:
+    name = text if text.startswith("runs/") else names.run(text)
+    names.parse("run", name, "run")
+    return name
+
+
+def _named(kind: str, text: str, get: Callable[[str], _N], everything: Callable[[], Iterable[_N]]) -> _N:
+    if text.startswith(f"{kind}s/"):
+        names.parse(kind, text, kind)
+        return get(text)
+    if names.is_slug(text):
+        try:
+            return get(f"{kind}s/{text}")
+        except NotFound:
+            pass
+    return _pick(kind, text, list(everything()), "the host")
+
+
+def _pick(kind: str, text: str, candidates: Sequence[_N], where: str) -> _N:
+    """The one candidate that `text` means: by id, by display name, or by display name whatever the case."""
+    for matching in (
+        [c for c in candidates if names.slug(c.name) == text],
+        [c for c in candidates if c.display_name == text],
+        [c for c in candidates if c.display_name.casefold() == text.casefold()],
+    ):
+        if len(matching) == 1:
+            return matching[0]
+        if matching:
+            raise _ambiguous(f"{len(matching)} {kind}s are called {text!r}", [c.name for c in matching])
+    ids = {names.slug(c.name): c.name for c in candidates}
+    known = ids | {c.display_name: c.name for c in candidates if c.display_name}
+    close = list(dict.fromkeys(names.slug(known[word]) for word in difflib.get_close_matches(text, known)))
+    if close:
+        remedy = f"Did you mean {' or '.join(close)}?"
+    elif ids:
+        remedy = f"There is {', '.join(list(ids)[:10])}{', …' if len(ids) > 10 else ''}."
+    else:
+        remedy = f"There is no {kind} yet: create one first."
+    raise NotFound(
+        ErrorReason.ERROR_REASON_RESOURCE_NOT_FOUND,
+        f"No {kind} of {where} is called {text!r}.",
+        remedy=remedy,
+    )
+
+
+def _ambiguous(what: str, candidates: Sequence[str]) -> InvalidArgument:
+    return InvalidArgument(
+        ErrorReason.ERROR_REASON_INVALID_FIELD,
+        f"{what}: {', '.join(candidates[:10])}{', …' if len(candidates) > 10 else ''}.",
+        remedy="Use the name of the one you mean.",
+        violations=[Violation("name", candidate) for candidate in candidates[:10]],
+    )
