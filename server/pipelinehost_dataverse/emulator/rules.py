@@ -372,7 +372,10 @@ def blockers(
                     _shown(dependency.required),
                 )
             )
-    return sorted(set(edges))
+    # Files and manifest may tell of the same edge; one of them may know no name but the key.
+    edges.sort(key=lambda edge: edge.dependent_name != edge.dependent.key)
+    once = {(edge.solution, edge.dependent, edge.required): edge for edge in edges}
+    return [once[ends] for ends in sorted(once)]
 
 
 def _shown(component: RequiredComponent) -> str:
