@@ -19,12 +19,12 @@ class Config:
     allow_cross_region: bool = False
     """Lets a run go from one region to another."""
     embedded_pace: float = 0.0
-    """Seconds that an embedded environment spends on each component, to rehearse slow imports."""
+    """Seconds that an import in an embedded environment takes at least, so that progress can be seen."""
     max_package_bytes: int = 120 * 1024 * 1024
     """Size of the largest package that is taken."""
     upload_idle_seconds: float = 30
     """How long an upload may stand still."""
     heartbeat_seconds: float = 15
     """How often a watcher hears that the line is alive."""
-    advancing: int = 8
+    advancing: int = 32
     """Runs that are advanced at once; 0 accepts runs and keeps them, for maintenance."""

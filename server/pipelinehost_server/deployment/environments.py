@@ -194,6 +194,7 @@ class Environments:
                 name=slug,
                 region=environment.region,
                 installed_apps=dict(environment.installed_apps),
+                allow_downgrade=True,  # the pipeline's allow_redeployment decides, not the environment
                 pace=self._config.embedded_pace,
             )
         except OSError as error:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import itertools
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from google.protobuf.message import Message
+
 from pipelinehost.v1.pipeline_host_pb2 import DeployRequest, RestoreArtifactRequest
 from pipelinehost.v1.resources_pb2 import (
     Artifact,
     Connection,
-    DeploymentSettings,
     Environment,
     Event,
     Finding,
@@ -45,8 +44,8 @@ class Host:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    async def start(self, **settings: object) -> None:
-        self.config = Config(folder=self.folder, **settings)  # type: ignore[arg-type]
+    async def start(self, **settings: Any) -> None:
+        self.config = Config(folder=self.folder, **settings)
         self.store = Store(self.folder)
         await self.store.open()
         self.blobs = Blobs(self.folder)
@@ -62,7 +61,7 @@ class Host:
         await self.environments.close()
         await self.store.close()
 
-    async def configure(self, *stages: str, **pipeline: object) -> None:
+    async def configure(self, *stages: str, **pipeline: Any) -> None:
         environments = [Environment(name="environments/dev", kind=Environment.KIND_DEVELOPMENT)]
         environments += [Environment(name=f"environments/{s}", kind=Environment.KIND_TARGET) for s in stages]
         for environment in environments:
@@ -70,8 +69,10 @@ class Host:
         made = Pipeline(
             name="pipelines/sales",
             development_environments=["environments/dev"],
-            stages=[Stage(name=f"pipelines/sales/stages/{s}", environment=f"environments/{s}") for s in stages],
-            **pipeline,  # type: ignore[arg-type]
+            stages=[
+                Stage(name=f"pipelines/sales/stages/{s}", environment=f"environments/{s}") for s in stages
+            ],
+            **pipeline,
         )
         await self.store.write(lambda tx: tx.put_pipeline(made))
 
@@ -82,9 +83,7 @@ class Host:
     async def connect(self, environment: str, connector: str, connection: str) -> None:
         await self.environments.create_connection(
             f"environments/{environment}",
-            Connection(
-                name=f"environments/{environment}/connections/{connection}", connector_id=connector
-            ),
+            Connection(name=f"environments/{environment}/connections/{connection}", connector_id=connector),
         )
 
     async def restored(self, package: bytes) -> Run:
@@ -92,20 +91,15 @@ class Host:
         request = RestoreArtifactRequest(artifact=artifact.name, environment="environments/dev")
         return await self.ended(await self.deployment.restore(request, "admin", once()))
 
-    async def asked(
-        self, solution: str = "Sales", stage: str = "", settings: DeploymentSettings | None = None, **more: object
-    ) -> Run:
-        request = DeployRequest(
-            pipeline="pipelines/sales",
-            stage=f"pipelines/sales/stages/{stage}" if stage else "",
-            settings=settings,
-            **({"solution": solution} if "artifact" not in more else {}),
-            **more,  # type: ignore[arg-type]
-        )
+    async def asked(self, solution: str = "Sales", stage: str = "", **more: Any) -> Run:
+        request = DeployRequest(pipeline="pipelines/sales", solution=solution)
+        if stage:
+            request.stage = f"pipelines/sales/stages/{stage}"
+        request.MergeFrom(DeployRequest(**more))
         return await self.deployment.deploy(request, "admin", once())
 
-    async def deployed(self, solution: str = "Sales", stage: str = "", **more: object) -> Run:
-        return await self.ended(await self.asked(solution, stage, **more))  # type: ignore[arg-type]
+    async def deployed(self, solution: str = "Sales", stage: str = "", **more: Any) -> Run:
+        return await self.ended(await self.asked(solution, stage, **more))
 
     async def ended(self, run: Run, seconds: float = 20) -> Run:
         return await self.until(run, lambda r: r.state in rules.FINISHED, seconds)
@@ -138,7 +132,3 @@ async def host(tmp_path: Path) -> AsyncIterator[Host]:
     await host.configure("qa", "production")
     yield host
     await host.stop()
-
-
-def digest(message: Message) -> str:
-    return hashlib.sha256(message.SerializeToString(deterministic=True)).hexdigest()
