@@ -253,5 +253,5 @@ def _settle(future: asyncio.Future[Any], result: object, error: BaseException | 
 
 def _code(error: BaseException) -> int:
     """SQLite's primary result code, or 0 for an error of another kind."""
-    cause = error.args[0] if isinstance(error, PeeweeException) and error.args else None
+    cause = getattr(error, "orig", None)  # the driver's own, as Peewee keeps it
     return (getattr(cause, "sqlite_errorcode", None) or 0) & 0xFF
