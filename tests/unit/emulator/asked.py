@@ -103,6 +103,10 @@ class Asked:
     async def request(self, method: str, path: str, json: object = None) -> httpx.Response:
         return await self._client.request(method, path, json=json)
 
+    async def post(self, path: str, body: bytes) -> httpx.Response:
+        """POST these very bytes."""
+        return await self._client.post(path, content=body)
+
     async def get(self, path: str) -> Any:
         """The JSON of a successful GET; the list itself, where it is one."""
         answer = await self.request("GET", path)
