@@ -149,12 +149,17 @@ class Asked:
         ids = await self.start(content, message, **more)
         return await self.finished(ids["AsyncOperationId"], ids["ImportJobKey"])
 
-    async def stage(self, content: bytes) -> Any:
-        """``StageSolutionResults``."""
+    async def staged(self, content: bytes) -> dict[str, Any]:
+        """The whole answer of StageSolution."""
         body = {"CustomizationFile": base64.b64encode(content).decode()}
         answer = await self.request("POST", "StageSolution", body)
         assert answer.status_code == 200, answer.text
-        return answer.json()["StageSolutionResults"]
+        found: dict[str, Any] = answer.json()
+        return found
+
+    async def stage(self, content: bytes) -> Any:
+        """``StageSolutionResults``."""
+        return (await self.staged(content))["StageSolutionResults"]
 
     async def solution(self, name: str) -> Any:
         """The row of an installed solution, or None."""

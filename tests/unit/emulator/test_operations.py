@@ -249,7 +249,9 @@ async def test_a_killed_import_is_applied_once(tmp_path: Path, where: str) -> No
     else:
         served = Served(tmp_path, "--pace", "60")
         ids = _post(served.url, LARGE)
-        assert httpx.get(f"{served.url}importjobs({ids['ImportJobKey']})").json()["progress"] < 100
+        async with httpx.AsyncClient() as client:
+            job = await client.get(f"{served.url}importjobs({ids['ImportJobKey']})")
+        assert job.json()["progress"] < 100
         served.kill()
     async with Asked.open(tmp_path / "qa.sqlite") as env:
         assert (await env.finished(ids["AsyncOperationId"])).succeeded
