@@ -90,6 +90,8 @@ _MESSAGE_CHARACTERS = 600
 _REMEDY_CHARACTERS = 600
 _VALUE_CHARACTERS = 200
 _DESCRIPTION_CHARACTERS = 400
+_VIOLATIONS = 50
+"""More are counted, not listed; fitting thousands of them into a trailer would take a second."""
 
 
 def to_status(error: PipelineHostError) -> status_pb2.Status:
@@ -191,13 +193,13 @@ def _pack_violations(status: status_pb2.Status, error: PipelineHostError) -> Non
         Violation(
             _short(v.subject, _VALUE_CHARACTERS), _short(v.description, _DESCRIPTION_CHARACTERS), v.code
         )
-        for v in error.violations
+        for v in error.violations[:_VIOLATIONS]
     ]
     wrong = isinstance(error, InvalidArgument)
     for count in range(len(shortened), 0, -1):
         listed = shortened[:count]
-        if count < len(shortened):
-            listed.append(Violation("", f"… and {len(shortened) - count} more", ""))
+        if count < len(error.violations):
+            listed.append(Violation("", f"… and {len(error.violations) - count} more", ""))
         detail = _bad_request(listed) if wrong else _precondition_failure(listed)
         if status.ByteSize() + detail.ByteSize() <= _STATUS_BYTES:
             break

@@ -9,6 +9,7 @@ import secrets
 import shlex
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from pipelinehost.v1 import artifacts_pb2, pipeline_host_pb2
 from pipelinehost.v1.resources_pb2 import Event
 from pipelinehost_server.access import Access
 from pipelinehost_server.api.artifacts import Artifacts
-from pipelinehost_server.api.guard import Guard, generic_handler
+from pipelinehost_server.api.guard import Guard, Rpc, generic_handler
 from pipelinehost_server.api.host import VERSION, PipelineHost
 from pipelinehost_server.api.listing import Pages
 from pipelinehost_server.api.watch import Watch
@@ -89,6 +90,8 @@ class Host:
         self._server: grpc.aio.Server | None = None
         self._deployment: Deployment | None = None
         self._environments: Environments | None = None
+        self.services: Mapping[ServiceDescriptor, Mapping[str, Rpc]] = {}
+        """The guarded methods of every service, after :meth:`start`."""
         self.address = Address("", 0)
         """Where it serves, after :meth:`start`."""
         self.token_file = config.folder / "admin-token"
@@ -127,7 +130,7 @@ class Host:
         watch = Watch(store, feed, secret, config.heartbeat_seconds)
         guard = self._guard
         own = PipelineHost(config, store, environments, deployment, pages, watch)
-        served = {
+        self.services = {
             _PIPELINE_HOST: guard.protect(_PIPELINE_HOST, own),
             _ARTIFACTS: guard.protect(_ARTIFACTS, Artifacts(config, store, blobs, pages)),
             _HEALTH: guard.protect_foreign(_HEALTH, self._health),
@@ -136,7 +139,7 @@ class Host:
             ),
         }
         self._server = server = grpc.aio.server(options=_OPTIONS)
-        server.add_generic_rpc_handlers([generic_handler(s, methods) for s, methods in served.items()])
+        server.add_generic_rpc_handlers([generic_handler(s, methods) for s, methods in self.services.items()])
         try:
             bound = server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
         except RuntimeError:
