@@ -267,7 +267,8 @@ class WebApi:
         found = await self._rows("msdyn_solutionhistories", {"$filter": f"msdyn_name eq {_quoted(solution)}"})
         rows = [records.history_row(row) for row in found]
         rows = [row for row in rows if row.solution.casefold() == solution.casefold()]
-        return sorted(rows, key=lambda row: row.started_on or _EVER, reverse=True)
+        # of those that began in the same second, the later one in the answer is the newer one
+        return sorted(rows, key=lambda row: row.started_on or _EVER)[::-1]
 
     async def running_operations(self) -> list[RunningOperation]:
         """Solution operations under way in the environment, whoever started them; oldest first."""
@@ -400,10 +401,12 @@ class WebApi:
         ``quiet`` between them with no trace of the import and no operation running.
         """
         answer = await self._get(f"{self._base}WhoAmI", "GET WhoAmI")
-        # Operations first and jobs after them: what starts between the two reads is then in the second.
+        # Operations, history, jobs, in this order: what the environment writes of one import it writes in the
+        # opposite order, so whatever is seen in one read has its cause in the next.
         since = (intent.environment_time - SLACK).strftime("%Y-%m-%dT%H:%M:%SZ")
         operations = {o.id: o for o in await self._operations(f"createdon ge {since}")}
         operations |= {o.id: o for o in await self._operations("statecode ne 3")}
+        history = await self.history(intent.solution)
         jobs = [
             await self._import_job(row)
             for row in await self._jobs(intent.solution)
@@ -421,7 +424,7 @@ class WebApi:
             asked_at=answer.date(),
             own_job=own,
             jobs=tuple(jobs),
-            history=tuple(await self.history(intent.solution)),
+            history=tuple(history),
             operations=tuple(operations.values()),
             installed_version=installed.version if installed else None,
         )
