@@ -74,12 +74,12 @@ async def _a1(env: Asked, audit: bytes, core_without: bytes, core_with: bytes, c
             assert [r["ErrorCode"] for r in staged["SolutionValidationResults"]] == [-2147188707]
             missed = {
                 (
-                    d["RequiredComponent"]["Type"],
-                    d["RequiredComponent"]["SchemaName"],
+                    d["RequiredComponentType"],
+                    d["RequiredComponentSchemaName"],
                     d["RequiredSolutionName"],
                 )
                 for d in staged["MissingDependencies"]
-                if d["RequiredComponent"]["Type"] == "connectionreference"
+                if d["RequiredComponentType"] == "connectionreference"
             }
             assert len(missed) == count
             assert {hint for _, _, hint in missed} == {"Active"}

@@ -1001,19 +1001,19 @@ def _validation(kind: str, message: str, code: int) -> dict[str, object]:
 
 
 def _missing(dependency: Dependency) -> dict[str, object]:
-    def end(component: RequiredComponent) -> dict[str, str]:
+    def end(name: str, component: RequiredComponent) -> dict[str, object]:
         return {
-            "SchemaName": component.schema_name,
-            "DisplayName": component.display_name,
-            "ParentSchemaName": component.parent_schema_name,
-            "ParentDisplayName": component.parent_display_name,
-            "Id": rules.guid_in(component.key),
-            "Type": component.type,
+            f"{name}SchemaName": component.schema_name,
+            f"{name}DisplayName": component.display_name,
+            f"{name}ParentSchemaName": component.parent_schema_name,
+            f"{name}ParentDisplayName": component.parent_display_name,
+            f"{name}Id": rules.guid_in(component.key),
+            f"{name}Type": component.type,
         }
 
     return {
-        "RequiredComponent": end(dependency.required),
-        "DependentComponent": end(dependency.dependent),
+        **end("RequiredComponent", dependency.required),
+        **end("DependentComponent", dependency.dependent),
         "RequiredSolutionName": dependency.required.solution,
     }
 
