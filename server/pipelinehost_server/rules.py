@@ -62,7 +62,7 @@ def deployment_steps(*, export: bool) -> list[Step]:
 
 def restore_steps() -> list[Step]:
     """The steps of a restore, all pending."""
-    kinds = (Step.KIND_IMPORT, Step.KIND_PUBLISH, Step.KIND_VERIFY)
+    kinds = (Step.KIND_VALIDATE, Step.KIND_IMPORT, Step.KIND_PUBLISH, Step.KIND_VERIFY)
     return [Step(kind=k, state=Step.STATE_PENDING) for k in kinds]
 
 

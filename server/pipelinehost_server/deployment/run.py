@@ -54,6 +54,7 @@ from pipelinehost_server.deployment.validation import (
     coded,
     environment_finding,
     merge_settings,
+    staged_findings,
 )
 from pipelinehost_server.encryption import Encryption
 from pipelinehost_server.store import Store, Transaction
@@ -116,6 +117,7 @@ class Execution:
 
     async def _restore(self) -> None:
         journal = self.journal
+        await journal.step(Step.KIND_VALIDATE, Run.STATE_VALIDATING, self._validate_restore)
         await journal.take_target()
         await journal.step(Step.KIND_IMPORT, Run.STATE_DEPLOYING, self._import)
         await journal.step(Step.KIND_PUBLISH, Run.STATE_DEPLOYING, self._publish)
@@ -188,6 +190,27 @@ class Execution:
             raise Stopped(*errors, recorded=True)
         warnings = journal.run.warning_count
         return "no errors" + (f", {warnings} warning{'s' if warnings > 1 else ''}" if warnings else "")
+
+    async def _validate_restore(self) -> str:
+        """A restore takes no settings and may bring any version: only the environment's own check matters."""
+        journal, run = self.journal, self.journal.run
+        await journal.forget_findings(Step.KIND_VALIDATE)
+        environment, api = await self._connect(run.target_environment, Step.KIND_VALIDATE)
+        where = rules.title(environment)
+        solution, package = await self._packages.solution(self._unmanaged_sha256(run))
+        try:
+            staged = await api.stage_solution(package)
+            if staged.upload_id:
+                await api.discard_upload(staged.upload_id)
+        except DataverseError as error:
+            raise Stopped(environment_finding(error, where, Step.KIND_VALIDATE)) from error
+        about = subject("solution", run.solution, solution.manifest.display_name)
+        findings = staged_findings(staged, about, where)
+        await journal.record(findings=findings)
+        errors = [f for f in findings if f.severity == Finding.SEVERITY_ERROR]
+        if errors:
+            raise Stopped(*errors, recorded=True)
+        return "no errors"
 
     async def _import(self) -> str:
         environment, api = await self._connect(self.journal.run.target_environment, Step.KIND_IMPORT)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,8 +54,9 @@ _WORDS = {
     "role": "security role",
     "bot": "copilot",
 }
+_MISSING_DEPENDENCIES = "0x8004801D"
 _OWN_CHECKS = frozenset(
-    {"0x8004801D", "0x80048541", "0x80048040", "0x80048041", "0x8004801C", "0x80048539", "0x8004F042"}
+    {"0x80048541", "0x80048040", "0x80048041", "0x8004801C", "0x80048539", "0x8004F042"}
 )
 """Codes of the environment that say what a check of ours has said already, with a better remedy."""
 _AT_ONCE = 8
@@ -116,7 +117,7 @@ class Validation:
         staged = await self.target.stage_solution(self.package)
         if staged.upload_id:
             await self.target.discard_upload(staged.upload_id)
-        for found in self._staged(staged):
+        for found in staged_findings(staged, self._about(), where, known=_OWN_CHECKS):
             yield found
         yield _progress(60, "checking connections and environment variables")
         self.merged = await merge_settings(self.solution, self.target, where, self.plan.stage, self.plan.run)
@@ -162,21 +163,6 @@ class Validation:
                     installed=installed.publisher_unique_name,
                     publisher=publisher,
                     **facts,
-                )
-            )
-        return found
-
-    def _staged(self, staged: StageResult) -> list[Finding]:
-        """What the environment's own check says, as far as our checks do not say it better."""
-        where = self.plan.environment
-        found = _missing(staged.missing_dependencies, where)
-        for remark in staged.findings:
-            if remark.severity is Severity.INFO or remark.code.lower() in _OWN_CHECKS:
-                continue
-            code = "ENVIRONMENT_OBJECTS" if remark.severity is Severity.ERROR else "ENVIRONMENT_REMARKS"
-            found.append(
-                finding(
-                    code, self._about(), environment=where, message=remark.message, remark=coded(remark.code)
                 )
             )
         return found
@@ -279,6 +265,29 @@ class _Names:
             return f"a component of {solution.unique_name}"
         kind = component.key.kind if component.key else component.type_name
         return f"the {_WORDS.get(kind, kind)} {_title(component)} of {solution.unique_name}"
+
+
+def staged_findings(
+    staged: StageResult, about: Subject, environment: str, *, known: Container[str] = ()
+) -> list[Finding]:
+    """What the environment's own check of a package says.
+
+    Args:
+        staged: its answer.
+        about: the solution.
+        environment: what people call it.
+        known: codes that other findings say better; missing dependencies are always listed one by one.
+    """
+    found = _missing(staged.missing_dependencies, environment)
+    for remark in staged.findings:
+        listed = remark.code == _MISSING_DEPENDENCIES and found
+        if remark.severity is Severity.INFO or remark.code in known or listed:
+            continue
+        code = "ENVIRONMENT_OBJECTS" if remark.severity is Severity.ERROR else "ENVIRONMENT_REMARKS"
+        found.append(
+            finding(code, about, environment=environment, message=remark.message, remark=coded(remark.code))
+        )
+    return found
 
 
 def environment_finding(error: DataverseError, environment: str, step: Step.Kind) -> Finding:
