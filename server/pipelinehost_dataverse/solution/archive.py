@@ -39,7 +39,7 @@ MAX_XML: Final = 32 << 20
 MAX_XML_NODES: Final = 1_200_000
 """Of all XML that is parsed, counted as '<' plus twice '=': keeps a tree under about 140 MB."""
 MAX_NAMESPACES: Final = 32
-"""Declarations in one XML file: the time to write canonical XML grows with their square."""
+"""Declarations in one XML file: the time to write a component grows with their square."""
 MAX_JSON: Final = 4 << 20
 """Bytes of one JSON file that is parsed: a tree of 4 MB of brackets takes 90 MB."""
 MAX_ALL_JSON: Final = 32 << 20
@@ -574,6 +574,17 @@ _TOO_MUCH: Final = {
     "json": ("json.size", "bytes of JSON"),
 }
 _DECLARATION: Final = re.compile(rb"""<\?xml\s[^>]{0,200}?encoding\s*=\s*["']([^"']{0,40})["']""")
+
+
+def pairs(element: etree._Element) -> list[tuple[str, str]]:
+    """An element's attributes; lxml takes the square of their number in time.
+
+    Raises:
+        PackageError: ``xml.nodes`` for more than 64 of them.
+    """
+    if len(element.attrib) > 64:
+        raise PackageError("xml.nodes", f"<{element.tag}> has {len(element.attrib)} attributes.")
+    return [(str(name), str(value)) for name, value in element.items()]
 
 
 def _has_doctype(content: bytes) -> bool:

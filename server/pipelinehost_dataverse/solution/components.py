@@ -15,13 +15,13 @@ from typing import Any, Final
 
 from lxml import etree
 
-from pipelinehost_dataverse.solution.archive import Archive
+from pipelinehost_dataverse.solution.archive import Archive, pairs
 from pipelinehost_dataverse.solution.errors import PackageError
 from pipelinehost_dataverse.solution.kinds import joined, normalised, normalised_in
 from pipelinehost_dataverse.solution.model import Component, ComponentKey
 
-MAX_COMPONENTS: Final = 50_000
-"""Of one package. The largest real package at hand has 1,534."""
+MAX_COMPONENTS: Final = 20_000
+"""Of one package, which then takes about a second. The largest real package at hand has 1,544."""
 
 PACKAGE_FILE: Final = "packagefile"
 """The kind of a file that belongs to no component known to us."""
@@ -314,6 +314,8 @@ class Found:
     element: etree._Element | None = None
     files: list[str] = field(default_factory=list)
     folder: str = ""
+    links: list[tuple[str, str]] = field(default_factory=list)
+    """Of a row of a many-to-many table: its two natural keys, by attribute name."""
     value: tuple[str | None, str | None] | None = None
     """Of an environment variable value: its id and the value."""
 
@@ -367,15 +369,15 @@ class Inventory:
     def components(self) -> tuple[Component, ...]:
         """The components with their digests. Takes the XML apart: call it last.
 
-        A component's digest covers its XML in canonical form (C14N 1.0, without indentation and without
-        its subcomponents) and the content of its files.
+        A component's digest covers its XML, without indentation, comments and subcomponents, and the
+        content of its files.
         """
         digests: dict[int, bytes] = {}
         for found in reversed(self.found):
             hashing = hashlib.sha256()
             element = found.element
             if element is not None:
-                hashing.update(_canonical(element))
+                hashing.update(_serialised(element))
                 container = element.getparent()
                 if container is not None:
                     container.remove(element)
@@ -481,7 +483,7 @@ class Inventory:
         """A component of a section that no table knows, under the best key that it has."""
         kind = str(element.tag).lower()
         kind = _KIND_BY_TAG.get(kind, kind)
-        values = {str(name).lower(): str(value) for name, value in element.items() if value}
+        values = {name.lower(): value for name, value in pairs(element) if value}
         children = {str(child.tag).lower(): (child.text or "").strip() for child in element if not len(child)}
         names = (f"{kind}id", *_KEY_ATTRIBUTES)
         written = next((values[name] for name in names if name in values), "")
@@ -490,7 +492,7 @@ class Inventory:
         if not written:
             written = next((children[name] for name in names if children.get(name)), "")
         if not written:
-            written = hashlib.sha256(_canonical(element)).hexdigest()
+            written = hashlib.sha256(_serialised(element)).hexdigest()
         name = values.get("name") or children.get("name") or ""
         self._add(Found(kind, normalised(written), name, written, {}, element=element))
 
@@ -534,9 +536,9 @@ class Inventory:
                 folder = name[: -len(parts[-1])]
                 parent = _enclosing(folder[:-1], folders)
                 kind = str(element.tag).lower()
-                pairs = [(str(attribute), str(value)) for attribute, value in element.items()]
-                written = ".".join(value for _, value in pairs) or parts[-2]
-                key = joined(pairs) or normalised(parts[-2])
+                natural = pairs(element)
+                written = ".".join(value for _, value in natural) or parts[-2]
+                key = joined(natural) or normalised(parts[-2])
                 found = self._add(
                     Found(
                         kind=kind,
@@ -574,11 +576,13 @@ class Inventory:
         """Rows of a many-to-many table: ``<a_b a.key=… b.key=…>`` in ``Assets/a_bset.xml``."""
         root = self._archive.xml(name)
         for element in root:
-            pairs = [(str(attribute), str(value)) for attribute, value in element.items()]
-            key = joined(pairs)
+            natural = pairs(element)
+            key = joined(natural)
             if key:
-                written = " ".join(value for _, value in pairs)
-                self._add(Found(str(element.tag).lower(), key, "", written, {}, element=element))
+                written = " ".join(value for _, value in natural)
+                self._add(
+                    Found(str(element.tag).lower(), key, "", written, {}, element=element, links=natural)
+                )
         self._claimed.add(name)
 
     def _values(self, definition: Found, name: str) -> None:
@@ -636,11 +640,9 @@ def _merge(first: Component, second: Component) -> Component:
     )
 
 
-def _canonical(element: etree._Element) -> bytes:
-    try:
-        return etree.tostring(element, method="c14n", with_tail=False)
-    except etree.LxmlError as error:
-        raise PackageError("xml.malformed", f"<{element.tag}> has no canonical form: {error}") from error
+def _serialised(element: etree._Element) -> bytes:
+    # Not C14N: its time grows with the square of an element's attributes.
+    return etree.tostring(element, encoding="utf-8", with_tail=False)
 
 
 def _descend(element: etree._Element, path: str) -> Iterator[etree._Element]:

@@ -8,6 +8,7 @@ from typing import Final
 
 from lxml import etree
 
+from pipelinehost_dataverse.solution.archive import pairs
 from pipelinehost_dataverse.solution.components import Found, Inventory
 from pipelinehost_dataverse.solution.kinds import kind_of, normalised, normalised_in, reference
 from pipelinehost_dataverse.solution.model import Dependency, Flow, RequiredComponent
@@ -99,7 +100,7 @@ def dependencies(
             _relationship(edges, found, found.element, columns)
         elif found.kind == "appmodule":
             for part in found.element.iterfind("AppModuleComponents/AppModuleComponent"):
-                edges.link(found, edges.known(reference({str(k): str(v) for k, v in part.items()})))
+                edges.link(found, edges.known(reference(dict(pairs(part)))))
         elif found.kind == "canvasapp":
             _canvas_app(edges, found, found.element)
         elif found.kind == "appelement":
@@ -107,9 +108,8 @@ def dependencies(
                 edges.add(found, "canvasapp", app.text or "")
         elif found.folder:
             _folder_component(edges, found, found.element)
-        elif found.kind not in _IN_CUSTOMIZATIONS and "." in next(iter(map(str, found.element.keys())), ""):
-            for name, value in found.element.items():
-                _lookup(edges, found, str(name).partition(".")[0], str(value))
+        for name, value in found.links:
+            _lookup(edges, found, name.partition(".")[0], value)
     for row in inventory.root.iter(*_NAMES_ROW):
         attribute, kind = _NAMES_ROW[str(row.tag)]
         named = row.get(attribute) if attribute else row.text
@@ -124,9 +124,6 @@ def dependencies(
         for name in flow.connectors:
             edges.add(found, "connector", name)
     return (*edges, *declared)
-
-
-_IN_CUSTOMIZATIONS: Final = frozenset({"appsetting", "entity", "attribute", "savedquery", "systemform"})
 
 
 def _relationship(edges: _Edges, found: Found, element: etree._Element, columns: Mapping[str, Found]) -> None:

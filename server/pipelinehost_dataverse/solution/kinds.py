@@ -124,8 +124,10 @@ _BRACED: Final = re.compile(r"\{([0-9a-f-]{36})\}")
 def normalised(key: str) -> str:
     """A key as it is compared: lower case, no surrounding white space, GUIDs without braces."""
     key = key.strip().lower()
-    braced = _BRACED.fullmatch(key)
-    return braced[1] if braced else key
+    if key[:1] == "{":
+        braced = _BRACED.fullmatch(key)
+        return braced[1] if braced else key
+    return key
 
 
 def normalised_in(kind: str, key: str) -> str:

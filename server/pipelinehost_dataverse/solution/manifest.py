@@ -6,6 +6,7 @@ import re
 
 from lxml import etree
 
+from pipelinehost_dataverse.solution.archive import pairs
 from pipelinehost_dataverse.solution.errors import PackageError
 from pipelinehost_dataverse.solution.kinds import reference
 from pipelinehost_dataverse.solution.model import Dependency, Manifest, Publisher, RootComponent, Version
@@ -67,16 +68,12 @@ def _missing(manifest: etree._Element) -> list[Dependency]:
         if required is not None and dependent is not None:
             found.append(
                 Dependency(
-                    dependent=reference(_attributes(dependent)),
-                    required=reference(_attributes(required)),
+                    dependent=reference(dict(pairs(dependent))),
+                    required=reference(dict(pairs(required))),
                     declared=True,
                 )
             )
     return found
-
-
-def _attributes(element: etree._Element) -> dict[str, str]:
-    return {str(name): str(value) for name, value in element.items()}
 
 
 def _publisher(solution: str, element: etree._Element | None) -> Publisher:
