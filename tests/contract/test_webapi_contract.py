@@ -87,7 +87,8 @@ class Place:
 @contextmanager
 def served(app: ASGIApp) -> Iterator[str]:
     """The application on a free port of loopback, in a thread, below /qa as the emulator serves it."""
-    listening = socket.create_server(("127.0.0.1", 0))
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listening.bind(("127.0.0.1", 0))
     server = uvicorn.Server(
         uvicorn.Config(
             Starlette(routes=[Mount("/qa", app)]),
