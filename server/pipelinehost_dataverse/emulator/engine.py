@@ -22,7 +22,7 @@ from pipelinehost_dataverse.emulator.errors import Code, DataverseError, not_mod
 from pipelinehost_dataverse.emulator.facts import platform_solutions
 from pipelinehost_dataverse.emulator.odata import GUID
 from pipelinehost_dataverse.emulator.rules import Installed, Platform, Verdict
-from pipelinehost_dataverse.emulator.store import Store
+from pipelinehost_dataverse.emulator.store import STORE_ERRORS, Store
 from pipelinehost_dataverse.solution import (
     CODE_BY_KIND,
     ComponentKey,
@@ -215,6 +215,13 @@ class Engine:
                 db.execute(layers.INSERT_SOLUTION, row)
                 db.execute("UPDATE solution SET managed = 0 WHERE unique_name = ?", (layers.ACTIVE,))
                 db.executemany("INSERT INTO kind_code VALUES (?, ?)", CODE_BY_KIND.items())
+            # An app that is no longer declared is no longer there.
+            stay = json.dumps([*platform_solutions(), layers.ACTIVE, *self._platform.installed_apps])
+            db.execute(
+                "DELETE FROM solution WHERE platform AND unique_name NOT IN (SELECT value FROM json_each(?))",
+                (stay,),
+            )
+            db.execute("UPDATE solution SET visible = 0 WHERE platform")
             for name, version in self._platform.installed_apps.items():
                 found = rules.find(db, name)
                 if found is None:
@@ -243,22 +250,19 @@ class Engine:
             Why it failed, or None. Both are on the disk already.
 
         """
-        run = {
+        carry_out = {
             "ImportSolution": self._import,
-            "ImportSolutionAsync": self._import,
             "StageAndUpgrade": self._import,
-            "StageAndUpgradeAsync": self._import,
-            "UninstallSolutionAsync": self._uninstall,
+            "UninstallSolution": self._uninstall,
             "DeleteSolution": self._uninstall,
             "PublishAllXml": self._publish,
-            "PublishAllXmlAsync": self._publish,
-            "ExportSolutionAsync": self._export_job,
-        }[work.message]
+            "ExportSolution": self._export_job,
+        }
         try:
-            return run(work, report)
+            return carry_out[work.message.removesuffix("Async")](work, report)
         except DataverseError as error:
             failure = error
-        except (Abandoned, sqlite3.Error):
+        except (Abandoned, *STORE_ERRORS):
             raise
         except Exception as error:  # noqa: BLE001  # a defect here fails the operation, not the worker
             _log.exception("operation %s", work.message)
@@ -375,10 +379,9 @@ class Engine:
         else:
             solution_id = there.id
         db.execute(
-            "UPDATE solution SET unique_name = CASE WHEN upgrade_of IS NULL THEN ? ELSE unique_name END,"
-            " display_name = ?, description = ?, version = ?, platform_version = ?, publisher = ?, package "
-            "= ?,"
-            " updated_on = ? WHERE id = ?",
+            "UPDATE solution SET unique_name = CASE WHEN upgrade_of IS NULL THEN ? ELSE unique_name END, "
+            "display_name = ?, description = ?, version = ?, platform_version = ?, publisher = ?, package "
+            "= ?, updated_on = ? WHERE id = ?",
             (
                 manifest.unique_name,
                 manifest.display_name,
@@ -506,8 +509,7 @@ class Engine:
         text = failure.message if failure else None
         db.execute(
             "UPDATE operation SET state = 3, status = ?, turn = NULL, text = ?, error_code = ?, "
-            "completed_on = ?,"
-            " package = NULL WHERE id = ?",
+            "completed_on = ?, package = NULL WHERE id = ?",
             (_FAILED if failure else _SUCCEEDED, text, code, at, work.operation),
         )
         job = db.execute("SELECT progress, started_on FROM import_job WHERE id = ?", (work.job,)).fetchone()
@@ -517,8 +519,8 @@ class Engine:
                 solution, started=job[1] or at, ended=at, progress=progress, failure=failure, failed=failed
             )
             db.execute(
-                "UPDATE import_job SET progress = ?, content = ?, errors = ?, warnings = ?, completed_on = ?"
-                " WHERE id = ?",
+                "UPDATE import_job SET progress = ?, content = ?, errors = ?, warnings = ?, completed_on = "
+                "? WHERE id = ?",
                 (
                     progress,
                     content,
@@ -642,7 +644,7 @@ class Engine:
         if there.managed:
             raise DataverseError(
                 Code.MANAGED_CANNOT_BE_EXPORTED,
-                f"An error occurred while exporting a solution. Managed solutions cannot be exported: "
+                "An error occurred while exporting a solution. Managed solutions cannot be exported: "
                 f"{unique_name}.",
             )
         return rewrite(self._package(there.package), managed=managed, version=there.version)
@@ -835,9 +837,8 @@ def missing_dependencies(db: sqlite3.Connection, unique_name: str) -> list[dict[
     there = find_solution(db, unique_name)
     rows = db.execute(
         "SELECT solution, dependent_kind, dependent_key, dependent_name, required_kind, required_key, "
-        "required_name"
-        " FROM dependency d WHERE solution = ? AND declared AND NOT EXISTS (SELECT 1 FROM component c"
-        " WHERE c.kind = d.required_kind AND c.key = d.required_key)",
+        "required_name FROM dependency d WHERE solution = ? AND declared AND NOT EXISTS (SELECT 1 FROM "
+        "component c WHERE c.kind = d.required_kind AND c.key = d.required_key)",
         (there.id,),
     ).fetchall()
     return _rows_of(
@@ -911,8 +912,7 @@ def _upgrade_error(
 def _foreign_text(component: str | None) -> str:
     return (
         f"The uninstall operation will delete the base layer for the component {component}. The operation "
-        "cannot "
-        "continue because there are other managed layers over the base layer."
+        "cannot continue because there are other managed layers over the base layer."
     )
 
 
@@ -941,10 +941,9 @@ def _check_parameters(
         if there and there[0] != row:
             raise DataverseError(
                 Code.DUPLICATE_KEY_VALUE,
-                f"A record that has the attribute values Schema Name = {name} already exists. The entity key "
-                "ndx_envvarval_schemaname requires that this set of attributes contains unique values. "
-                "Select "
-                "unique values and try again.",
+                f"A record that has the attribute values Schema Name = {name} already exists. The entity "
+                "key ndx_envvarval_schemaname requires that this set of attributes contains unique values. "
+                "Select unique values and try again.",
             )
     references = {reference.logical_name: reference for reference in solution.connection_references}
     for name, (connection, connector) in request.connections.items():
@@ -963,8 +962,7 @@ def _check_parameters(
                 raise DataverseError(
                     Code.IMPORT_FAILED,
                     f"The connection '{connection}' is of the connector {given}, but connection reference "
-                    f"'{name}' "
-                    f"needs {wanted}.",
+                    f"'{name}' needs {wanted}.",
                 )
     blamed.clear()
 

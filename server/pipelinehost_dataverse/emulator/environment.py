@@ -19,7 +19,7 @@ from pipelinehost_dataverse.emulator.engine import Abandoned, Engine, Work, now
 from pipelinehost_dataverse.emulator.errors import Code, DataverseError
 from pipelinehost_dataverse.emulator.face import Face
 from pipelinehost_dataverse.emulator.layers import keep_package
-from pipelinehost_dataverse.emulator.store import Store
+from pipelinehost_dataverse.emulator.store import STORE_ERRORS, Store
 
 _log = logging.getLogger(__name__)
 
@@ -220,9 +220,8 @@ class EmbeddedEnvironment:
                     status=412,
                 )
             db.execute(
-                "INSERT INTO operation (id, number, message, name, type, parameters, package, job, state, "
-                "status,"
-                " turn, created_on) VALUES (?, (SELECT coalesce(max(number), 0) + 1 FROM operation),"
+                "INSERT INTO operation (id, number, message, name, type, parameters, package, job, state,"
+                " status, turn, created_on) VALUES (?, (SELECT coalesce(max(number), 0) + 1 FROM operation),"
                 " ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     operation,
@@ -241,9 +240,8 @@ class EmbeddedEnvironment:
             if imports:
                 db.execute(
                     "INSERT INTO import_job (id, number, operation, name, progress, errors, warnings, "
-                    "created_on)"
-                    " VALUES (?, (SELECT coalesce(max(number), 0) + 1 FROM import_job), ?, ?, 0, '[]', "
-                    "'[]', ?)",
+                    "created_on) VALUES (?, (SELECT coalesce(max(number), 0) + 1 FROM import_job), ?, ?, "
+                    "0, '[]', '[]', ?)",
                     (job, operation, kind.name, at),
                 )
             elif message == "ExportSolutionAsync":
@@ -281,7 +279,7 @@ class EmbeddedEnvironment:
                 self._run(*found)
             except Abandoned:
                 return
-            except sqlite3.Error:
+            except STORE_ERRORS:
                 # A full disk, say. The operation stays as it is and is tried again.
                 _log.exception("environment %s cannot use its file", self.name)
                 self._stop.wait(1)
@@ -332,8 +330,7 @@ def _refuse_second(db: sqlite3.Connection, name: str) -> None:
         raise DataverseError(
             Code.OPERATION_RUNNING,
             f"Cannot start another [{name}] because there is a previous [{running[0]}] running at this "
-            "moment. "
-            "Use Solution History for more details.",
+            "moment. Use Solution History for more details.",
             status=429,
             retry_after=RETRY_AFTER,
         )

@@ -18,9 +18,8 @@ ACTIVE = "Active"
 
 INSERT_SOLUTION = (
     "INSERT INTO solution (id, unique_name, display_name, description, version, platform_version, managed, "
-    "visible,"
-    " platform, publisher, position, upgrade_of, package, installed_on, updated_on)"
-    " VALUES (?, ?, ?, '', ?, '', ?, ?, ?, ?, ?, ?, NULL, ?, ?)"
+    "visible, platform, publisher, position, upgrade_of, package, installed_on, updated_on) VALUES (?, ?, "
+    "?, '', ?, '', ?, ?, ?, ?, ?, ?, NULL, ?, ?)"
 )
 
 
@@ -117,11 +116,10 @@ def put_layers(
     ids = {ComponentKey(*row[:2]): known[row[:2]] for row in plan.components}
     _give_codes(db, {key.kind for key in ids})
     db.executemany(
-        "INSERT INTO layer (solution, component, sha256, name, schema_name, facts, behavior, published)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (solution, component) DO UPDATE SET sha256 = "
-        "excluded.sha256,"
-        " name = excluded.name, schema_name = excluded.schema_name, facts = excluded.facts,"
-        " behavior = excluded.behavior, published = excluded.published",
+        "INSERT INTO layer (solution, component, sha256, name, schema_name, facts, behavior, published) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (solution, component) DO UPDATE SET sha256 = "
+        "excluded.sha256, name = excluded.name, schema_name = excluded.schema_name, facts = "
+        "excluded.facts, behavior = excluded.behavior, published = excluded.published",
         [(solution, id_, *layer, managed) for id_, layer in zip(ids.values(), plan.layers, strict=True)],
     )
     if not managed:
@@ -181,14 +179,13 @@ def leave_to_active(db: sqlite3.Connection, solution: str, components: Sequence[
     """Take components out of an unmanaged solution; they stay in the environment."""
     db.executemany(
         "DELETE FROM layer WHERE solution = ? AND component = ? AND EXISTS (SELECT 1 FROM layer x JOIN "
-        "solution s"
-        " ON s.id = x.solution WHERE x.component = layer.component AND x.solution <> layer.solution"
-        " AND NOT s.managed)",
+        "solution s ON s.id = x.solution WHERE x.component = layer.component AND x.solution <> "
+        "layer.solution AND NOT s.managed)",
         [(solution, id_) for id_ in components],
     )
     db.executemany(
-        "UPDATE layer SET solution = (SELECT id FROM solution WHERE unique_name = ?) WHERE solution = ?"
-        " AND component = ?",
+        "UPDATE layer SET solution = (SELECT id FROM solution WHERE unique_name = ?) WHERE solution = ? "
+        "AND component = ?",
         [(ACTIVE, solution, id_) for id_ in components],
     )
 

@@ -1,7 +1,7 @@
 """The rules of import, read-only: what an environment says to a package before anything changes.
 
-They are those of the Dataverse documentation on solutions, as ``docs`` lists them; the codes and texts are
-Dataverse's.
+They follow Microsoft's documentation of solutions (layers, upgrade, dependencies) and its list of error
+codes. Where that is silent the strict reading holds: an update to a lower version is refused like an upgrade.
 """
 
 from __future__ import annotations
@@ -123,9 +123,8 @@ def find(db: sqlite3.Connection, unique_name: str) -> Installed | None:
     """The installed solution of that unique name, or None."""
     row = db.execute(
         "SELECT s.id, s.unique_name, s.display_name, s.version, s.managed, s.platform, s.position, "
-        "p.unique_name,"
-        " p.display_name, s.package FROM solution s JOIN publisher p ON p.id = s.publisher"
-        " WHERE s.unique_name = ?",
+        "p.unique_name, p.display_name, s.package FROM solution s JOIN publisher p ON p.id = s.publisher "
+        "WHERE s.unique_name = ?",
         (unique_name,),
     ).fetchone()
     return Installed._make((*row[:4], bool(row[4]), bool(row[5]), *row[6:])) if row else None
@@ -168,8 +167,7 @@ def check(
                 DataverseError(
                     Code.WRONG_PUBLISHER,
                     f"The following managed solution cannot be imported: {name}. The publisher name cannot "
-                    "be "
-                    f"changed from {there.publisher} to {manifest.publisher.unique_name}.",
+                    f"be changed from {there.publisher} to {manifest.publisher.unique_name}.",
                 )
             )
         if there.platform:
@@ -230,8 +228,13 @@ def present(db: sqlite3.Connection, key: ComponentKey, *, managed: bool) -> bool
 
 
 def from_platform(required: RequiredComponent, platform: Platform) -> bool:
-    """Whether what is required belongs to the platform or a declared app."""
-    return is_system(required.identity) or platform.holds(required.solution)
+    """Whether what is required belongs to the platform or a declared app.
+
+    The solution that the manifest names decides: tables of first-party apps have no prefix either.
+    """
+    if required.solution.strip().lower() in ("", "active", "system"):
+        return is_system(required.identity)
+    return platform.holds(required.solution)
 
 
 def _check_dependencies(
@@ -307,11 +310,11 @@ def _base_error(component: Component, object_id: str) -> DataverseError:
     return DataverseError(
         Code.UNMANAGED_BASE,
         f"A managed solution cannot overwrite the {kind} component {component.schema_name} with "
-        f"Id={object_id} "
-        f"which has an unmanaged base instance. The most likely scenario for this error is that an unmanaged "
-        f"solution has installed a new unmanaged {kind} component on the target system, and now a managed "
-        f"solution from the same publisher is trying to install that same {kind} component as managed. This "
-        "will cause an invalid layering of solutions on the target system and is not allowed.",
+        f"Id={object_id} which has an unmanaged base instance. The most likely scenario for this error is "
+        f"that an unmanaged solution has installed a new unmanaged {kind} component on the target system, "
+        f"and now a managed solution from the same publisher is trying to install that same {kind} "
+        "component as managed. This will cause an invalid layering of solutions on the target system and "
+        "is not allowed.",
     )
 
 
@@ -323,8 +326,8 @@ def removed_by(
     A component stays while any other solution has a layer of it.
     """
     rows = db.execute(
-        "SELECT c.kind, c.key, c.id FROM layer l JOIN component c ON c.id = l.component WHERE l.solution = ?"
-        " AND NOT EXISTS (SELECT 1 FROM layer x WHERE x.component = l.component AND x.solution <> "
+        "SELECT c.kind, c.key, c.id FROM layer l JOIN component c ON c.id = l.component WHERE l.solution = "
+        "? AND NOT EXISTS (SELECT 1 FROM layer x WHERE x.component = l.component AND x.solution <> "
         "l.solution)",
         (solution,),
     )

@@ -256,6 +256,10 @@ MODELS: tuple[type[peewee.Model], ...] = (
 _PRAGMAS = {"journal_mode": "wal", "synchronous": 2, "busy_timeout": 10_000, "cache_size": -8_000}
 
 
+STORE_ERRORS = (sqlite3.Error, peewee.PeeweeException)
+"""What a full disk and the like raise: out of statements, and out of Peewee's own BEGIN and COMMIT."""
+
+
 class EnvironmentInUseError(Exception):
     """Another process, or another part of this one, has the environment's file open."""
 

@@ -49,8 +49,7 @@ _ALL = (
         "solutionid",
         "solutionid:guid uniquename friendlyname description version ismanaged:boolean isvisible:boolean "
         "solutionpackageversion installedon:datetime createdon:datetime modifiedon:datetime "
-        "updatedon:datetime "
-        "_publisherid_value:guid _parentsolutionid_value:guid upgradeinfo",
+        "updatedon:datetime _publisherid_value:guid _parentsolutionid_value:guid upgradeinfo",
         """SELECT id AS solutionid, unique_name AS uniquename, display_name AS friendlyname, description,
              version,
              managed AS ismanaged, visible AS isvisible, nullif(platform_version, '') AS
@@ -65,8 +64,8 @@ _ALL = (
         "publishers",
         "publisher",
         "publisherid",
-        "publisherid:guid uniquename friendlyname customizationprefix customizationoptionvalueprefix:integer "
-        "createdon:datetime",
+        "publisherid:guid uniquename friendlyname customizationprefix "
+        "customizationoptionvalueprefix:integer createdon:datetime",
         """SELECT id AS publisherid, unique_name AS uniquename, display_name AS friendlyname,
              prefix AS customizationprefix, option_value_prefix AS customizationoptionvalueprefix,
              created_on AS createdon FROM publisher""",
@@ -98,10 +97,9 @@ _ALL = (
         "msdyn_solutioncomponentsummary",
         "msdyn_solutioncomponentsummaryid",
         "msdyn_solutioncomponentsummaryid:guid msdyn_solutionid:guid msdyn_objectid:guid msdyn_name "
-        "msdyn_displayname "
-        "msdyn_schemaname msdyn_uniquename msdyn_componenttype:integer msdyn_componenttypename "
-        "msdyn_componentlogicalname msdyn_primaryentityname msdyn_ismanaged:boolean msdyn_workflowcategory "
-        "msdyn_status msdyn_total:integer",
+        "msdyn_displayname msdyn_schemaname msdyn_uniquename msdyn_componenttype:integer "
+        "msdyn_componenttypename msdyn_componentlogicalname msdyn_primaryentityname "
+        "msdyn_ismanaged:boolean msdyn_workflowcategory msdyn_status msdyn_total:integer",
         """SELECT substr(l.solution, 1, 19) || substr(c.object_id, 20) AS msdyn_solutioncomponentsummaryid,
              l.solution AS msdyn_solutionid, c.object_id AS msdyn_objectid,
              CASE c.kind WHEN 'entity' THEN l.schema_name WHEN 'attribute' THEN l.schema_name ELSE l.name END
@@ -125,11 +123,9 @@ _ALL = (
         _top(
             "environmentvariabledefinition",
             "t.object_id AS environmentvariabledefinitionid, t.schema_name AS schemaname, t.name AS "
-            "displayname, "
-            "json_extract(t.facts, '$.description') AS description, json_extract(t.facts, '$.type') AS type, "
-            "json_extract(t.facts, '$.default') AS defaultvalue, "
-            "json_extract(t.facts, '$.required') AS isrequired, "
-            "json_extract(t.facts, '$.parameter_key') AS parameterkey, "
+            "displayname, json_extract(t.facts, '$.description') AS description, json_extract(t.facts, "
+            "'$.type') AS type, json_extract(t.facts, '$.default') AS defaultvalue, json_extract(t.facts, "
+            "'$.required') AS isrequired, json_extract(t.facts, '$.parameter_key') AS parameterkey, "
             f"json_extract(t.facts, '$.api_id') AS apiid, {_ismanaged()} AS ismanaged, 0 AS statecode",
         ),
         {
@@ -168,13 +164,11 @@ _ALL = (
         "connectionreference",
         "connectionreferenceid",
         "connectionreferenceid:guid connectionreferencelogicalname connectionreferencedisplayname "
-        "description "
-        "connectorid connectionid ismanaged:boolean statecode:integer statuscode:integer",
+        "description connectorid connectionid ismanaged:boolean statecode:integer statuscode:integer",
         _top(
             "connectionreference",
-            "t.object_id AS connectionreferenceid, t.schema_name AS connectionreferencelogicalname, "
-            "t.name AS connectionreferencedisplayname, json_extract(t.facts, '$.description') AS "
-            "description, "
+            "t.object_id AS connectionreferenceid, t.schema_name AS connectionreferencelogicalname, t.name "
+            "AS connectionreferencedisplayname, json_extract(t.facts, '$.description') AS description, "
             "json_extract(t.facts, '$.connector_id') AS connectorid, b.connection AS connectionid, "
             f"{_ismanaged()} AS ismanaged, 0 AS statecode, 1 AS statuscode",
             "LEFT JOIN binding b ON b.logical_name = t.schema_name",
@@ -186,8 +180,7 @@ _ALL = (
         "workflow",
         "workflowid",
         "workflowid:guid name category:integer type:integer statecode:integer statuscode:integer "
-        "ismanaged:boolean "
-        "uniquename",
+        "ismanaged:boolean uniquename",
         _top(
             "workflow",
             "t.object_id AS workflowid, t.name AS name, "
@@ -202,9 +195,8 @@ _ALL = (
         "asyncoperation",
         "asyncoperationid",
         "asyncoperationid:guid name messagename operationtype:integer statecode:integer statuscode:integer "
-        "message "
-        "friendlymessage errorcode:integer createdon:datetime startedon:datetime completedon:datetime "
-        "modifiedon:datetime dependencytoken _createdby_value:guid _ownerid_value:guid",
+        "message friendlymessage errorcode:integer createdon:datetime startedon:datetime "
+        "completedon:datetime modifiedon:datetime dependencytoken _createdby_value:guid _ownerid_value:guid",
         f"""SELECT id AS asyncoperationid, name, message AS messagename, type AS operationtype,
              state AS statecode, status AS statuscode, text AS message, text AS friendlymessage,
              error_code AS errorcode, created_on AS createdon, started_on AS startedon,
@@ -230,11 +222,11 @@ _ALL = (
         "msdyn_solutionhistory",
         "msdyn_solutionhistoryid",
         "msdyn_solutionhistoryid:guid msdyn_name msdyn_uniquename msdyn_solutionid:guid "
-        "msdyn_solutionversion "
-        "msdyn_publishername msdyn_operation:integer msdyn_suboperation:integer msdyn_status:integer "
-        "msdyn_result:boolean msdyn_errorcode:integer msdyn_exceptionmessage msdyn_starttime:datetime "
-        "msdyn_endtime:datetime msdyn_ismanaged:boolean msdyn_isoverwritecustomizations:boolean "
-        "msdyn_activityid:guid msdyn_correlationid:guid _createdby_value:guid",
+        "msdyn_solutionversion msdyn_publishername msdyn_operation:integer msdyn_suboperation:integer "
+        "msdyn_status:integer msdyn_result:boolean msdyn_errorcode:integer msdyn_exceptionmessage "
+        "msdyn_starttime:datetime msdyn_endtime:datetime msdyn_ismanaged:boolean "
+        "msdyn_isoverwritecustomizations:boolean msdyn_activityid:guid msdyn_correlationid:guid "
+        "_createdby_value:guid",
         f"""SELECT h.id AS msdyn_solutionhistoryid, h.name AS msdyn_name, h.name AS msdyn_uniquename,
              h.solution_id AS msdyn_solutionid, h.version AS msdyn_solutionversion,
              h.publisher AS msdyn_publishername, h.kind AS msdyn_operation, h.sub_kind AS msdyn_suboperation,
