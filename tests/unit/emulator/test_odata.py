@@ -1,11 +1,13 @@
 """Queries: what is understood, and what is refused by name."""
 
+from pathlib import Path
+
 import pytest
-from tests.unit.emulator.asked import Asked, package
+from tests.unit.emulator.asked import OFFICE, Asked, package
 
 from pipelinehost_dataverse.emulator.errors import DataverseError
 from pipelinehost_dataverse.emulator.odata import Table, arguments, nested_options, plan
-from pipelinehost_dataverse.solution import EnvironmentVariable, VariableType
+from pipelinehost_dataverse.solution import ConnectionReference, EnvironmentVariable, VariableType, missing
 from pipelinehost_dataverse.solution import Table as TablePart
 
 THING = Table(
@@ -91,6 +93,35 @@ async def test_reads_select_filter_expand_count_and_page(qa: Asked) -> None:
     assert len(names) == 3
     assert names == sorted(names, reverse=True)
     assert len(await qa.get("solutions?$filter=isvisible eq true")) == 1
+
+
+async def test_components_are_told_by_every_table_that_has_them(qa: Asked, tmp_path: Path) -> None:
+    need = missing(("entity", "cts_base"), ("entity", "cts_trip"))
+    mail = ConnectionReference("cts_Mail", "Mail", "", OFFICE)
+    await qa.install(package("Base", "1.0", TablePart("cts_base")))
+    await qa.install(package("Travel", "1.0", TablePart("cts_trip"), mail, missing=[need]))
+    row = await qa.solution("Travel")
+    where = f"$filter=_solutionid_value eq {row['solutionid']}"
+    rows = await qa.get(f"solutioncomponents?{where}&$expand=solutionid($select=uniquename)")
+    assert {r["solutionid"]["uniquename"] for r in rows} == {"Travel"}
+    assert len({r["solutioncomponentid"] for r in rows}) == len(rows) == len(await qa.components("Travel"))
+    definitions = await qa.get("solutioncomponentdefinitions?$filter=name eq 'connectionreference'")
+    code = definitions[0]["solutioncomponenttype"]
+    assert code >= 10_000
+    assert code in {r["componenttype"] for r in rows}
+    assert await qa.get("RetrieveMissingDependencies(SolutionUniqueName='Travel')") == []
+    base = await qa.solution("Base")
+    code, message = await qa.error("DELETE", f"solutions({base['solutionid']})")
+    assert code == "0x8004f01d"
+    assert "DependencyCount : 1 " in message
+    summary = f"msdyn_solutioncomponentsummaries?$filter=msdyn_solutionid eq {row['solutionid']}"
+    reference = (await qa.get(f"{summary} and msdyn_componentlogicalname eq 'connectionreference'"))[0]
+    assert (reference["msdyn_name"], reference["msdyn_schemaname"]) == ("Mail", "cts_Mail")
+    async with Asked.open(tmp_path / "other.sqlite") as other:
+        await other.install(package("Travel", "1.0", TablePart("cts_trip"), mail))
+        assert (await other.get("connectionreferences"))[0]["connectionreferenceid"] != reference[
+            "msdyn_objectid"
+        ]
 
 
 async def test_the_history_is_a_virtual_table_that_cannot_be_sorted(qa: Asked) -> None:

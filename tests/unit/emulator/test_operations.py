@@ -146,6 +146,25 @@ async def test_a_defect_in_the_engine_fails_the_operation_and_not_the_worker(
     assert (await qa.install(TRAVEL)).succeeded
 
 
+async def test_an_operation_outlives_a_full_disk(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def limit(pages: int) -> None:
+        with env.environment.store.look() as db:
+            now = db.execute("PRAGMA page_count").fetchone()[0]
+            db.execute(f"PRAGMA max_page_count = {now + pages}")
+
+    async with Asked.open(tmp_path / "a.sqlite", pace=0.3) as env:
+        ids = await env.start(LARGE)
+        await asyncio.to_thread(limit, 2)
+        async with asyncio.timeout(20):
+            while "cannot use its file" not in caplog.text:  # noqa: ASYNC110  # the log has no event
+                await asyncio.sleep(0.02)
+        assert "full" in caplog.text
+        assert await env.solution("Large") is None
+        await asyncio.to_thread(limit, 1_000_000)
+        assert (await env.finished(ids["AsyncOperationId"])).succeeded
+        assert await env.history() == [("Large", "1.0", 1, True)]
+
+
 def test_a_file_belongs_to_one_process(tmp_path: Path) -> None:
     path = tmp_path / "a.sqlite"
     code = "import sys, pathlib; from pipelinehost_dataverse.emulator import EmbeddedEnvironment as E\n"
@@ -157,6 +176,21 @@ def test_a_file_belongs_to_one_process(tmp_path: Path) -> None:
         assert f"is open already, by process {os.getpid()}" in other.stderr
         assert other.returncode != 0
     EmbeddedEnvironment.open(path, name="b").close()
+
+
+async def test_declared_apps_come_and_go_with_the_declaration(tmp_path: Path) -> None:
+    path = tmp_path / "a.sqlite"
+    async with Asked.open(path, installed_apps={"Survey": "2.0", "AppModule": "9.1"}) as env:
+        rows = await env.get("solutions?$filter=isvisible eq true&$select=uniquename,version")
+        assert {(row["uniquename"], row["version"]) for row in rows} == {
+            ("Survey", "2.0"),
+            ("AppModule", "9.1"),
+        }
+        assert "installed app" in (await env.install(package("Survey", "3.0", EXPENSE))).message
+    async with Asked.open(path) as env:
+        assert await env.solution("Survey") is None
+        assert (await env.solution("AppModule"))["isvisible"] is False
+        assert (await env.install(package("Survey", "3.0", EXPENSE))).succeeded
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
@@ -209,8 +243,8 @@ class Served:
         return code
 
 
-def _post(url: str, content: bytes) -> dict[str, str]:
-    answer = httpx.post(f"{url}ImportSolutionAsync", json=import_body(content), timeout=30)
+def _post(url: str, content: bytes, message: str = "ImportSolutionAsync") -> dict[str, str]:
+    answer = httpx.post(f"{url}{message}", json=import_body(content), timeout=30)
     assert answer.status_code == 200, answer.text
     found: dict[str, str] = answer.json()
     return found
@@ -228,37 +262,41 @@ def test_a_server_stops_on_sigterm_and_serves_links_below_its_prefix(tmp_path: P
     EmbeddedEnvironment.open(tmp_path / "qa.sqlite", name="qa").close()
 
 
-# Kills the serving process out of its own transaction: the rows are in it, the commit is not.
+# Kills the serving process out of its own transaction: rows are in it, the commit is not.
 DIE_INSIDE = """
     import os, signal
     from pipelinehost_dataverse.emulator import layers
-    plain = layers.switch_flows
+    plain = layers.{function}
     def dying(*arguments, **named):
         plain(*arguments, **named)
         os.kill(os.getpid(), signal.SIGKILL)
-    layers.switch_flows = dying
+    layers.{function} = dying
 """
 
 
-@pytest.mark.parametrize("where", ["inside", "before"])
-async def test_a_killed_import_is_applied_once(tmp_path: Path, where: str) -> None:
-    if where == "inside":
-        served = Served(tmp_path, before=DIE_INSIDE)
-        ids = _post(served.url, LARGE)
-        assert served.end() == -signal.SIGKILL
-    else:
+@pytest.mark.parametrize("where", ["switch_flows", "forget_packages", "while it waits"])
+async def test_a_killed_upgrade_is_applied_once(tmp_path: Path, where: str) -> None:
+    path = tmp_path / "qa.sqlite"
+    async with Asked.open(path) as env:
+        assert (await env.install(package("Large", "0.9", EXPENSE))).succeeded
+    if where == "while it waits":
         served = Served(tmp_path, "--pace", "60")
-        ids = _post(served.url, LARGE)
+        ids = _post(served.url, LARGE, "StageAndUpgradeAsync")
         async with httpx.AsyncClient() as client:
             job = await client.get(f"{served.url}importjobs({ids['ImportJobKey']})")
         assert job.json()["progress"] < 100
         served.kill()
-    async with Asked.open(tmp_path / "qa.sqlite") as env:
-        assert (await env.finished(ids["AsyncOperationId"])).succeeded
-        assert await env.history() == [("Large", "1.0", 1, True)]
-        assert len(await env.get("asyncoperations")) == 1
+    else:
+        served = Served(tmp_path, before=DIE_INSIDE.format(function=where))
+        ids = _post(served.url, LARGE, "StageAndUpgradeAsync")
+        assert served.end() == -signal.SIGKILL
+    async with Asked.open(path) as env:
+        outcome = await env.finished(ids["AsyncOperationId"])
+        assert outcome.succeeded, outcome
+        assert await env.history() == [("Large", "0.9", 1, True), ("Large", "1.0", 2, True)]
+        assert len(await env.get("asyncoperations")) == 2
         assert len(await env.components("Large")) == 400
-        assert (await env.get("solutions?$filter=uniquename eq 'Large'&$count=true"))[0]["version"] == "1.0"
+        assert (await env.install(TRAVEL)).succeeded, "nothing holds the environment any more"
 
 
 async def test_kills_at_any_moment_never_apply_an_import_twice_or_half(tmp_path: Path) -> None:
