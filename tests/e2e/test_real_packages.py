@@ -73,15 +73,17 @@ def travel(client: Client, package: Path, slug: str) -> Journey:
         )
     )
     settings = fill(client, artifact.name, list(stages.values()))
-    arrived = []
+    arrived: list[str] = []
     if not artifact.managed:
         run = client.wait(client.restore(artifact.name, f"dev-{slug}").name, timeout=120)
         if run.state != Run.STATE_SUCCEEDED:
             return ended(client, run, arrived)
         arrived.append(f"dev-{slug}")
     for environment in stages.values():
-        what = {"artifact": artifact.name} if artifact.managed else {"solution": artifact.solution}
-        run = client.deploy(f"p-{slug}", settings=settings, **what)  # type: ignore[misc]
+        if artifact.managed:
+            run = client.deploy(f"p-{slug}", settings=settings, artifact=artifact.name)
+        else:
+            run = client.deploy(f"p-{slug}", settings=settings, solution=artifact.solution)
         run = client.wait(run.name, timeout=120)
         if run.state != Run.STATE_SUCCEEDED:
             return ended(client, run, arrived)
