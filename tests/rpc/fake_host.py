@@ -124,9 +124,12 @@ class FakeHost:
         self._server = server
 
     async def _end_tasks(self) -> None:
-        for task in list(self._tasks):
+        tasks = asyncio.all_tasks() - {
+            asyncio.current_task()
+        }  # a stream may still be suspended in its handler
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     # What happens to a run
 
@@ -424,14 +427,14 @@ class _Host(pipeline_host_pb2_grpc.PipelineHostServicer):
             assert changed is not None
             while True:
                 for event in host.log[after:]:
+                    after += 1
                     if event.subject == run.name:
-                        yield api.WatchRunResponse(event=event, resume_token=f"t{event.sequence}")
+                        yield api.WatchRunResponse(event=event, resume_token=f"t{after}")
                         sent += 1
                         if host.cut_after is not None and sent >= host.cut_after:
                             raise Unavailable(
                                 ErrorReason.ERROR_REASON_HOST_UNAVAILABLE, "The host is stopping."
                             )
-                    after = event.sequence
                 if after < len(host.log):  # more has come while this was sent
                     continue
                 if run.state in FINISHED:
