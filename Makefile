@@ -73,9 +73,9 @@ protos: $(VENV) ## stubs and reference pages, from the protos
 protos-check: $(VENV)
 	@rm -rf build/protos && $(MAKE) -s protos OUT=build/protos
 	@cp client/pipelinehost/v1/__init__.py build/protos/client/pipelinehost/v1/
-	@{ diff -r -q -x __pycache__ client/pipelinehost/v1 build/protos/client/pipelinehost/v1 \
-	  && diff -q docs/api.md build/protos/docs/api.md && diff -q docs/errors.md build/protos/docs/errors.md; } \
-	  || { echo "What is committed is not what the protos say: run make protos and commit the result." >&2; exit 1; }
+	@( diff -r -q -x __pycache__ client/pipelinehost/v1 build/protos/client/pipelinehost/v1 && \
+	  for page in api errors findings; do diff -q docs/$$page.md build/protos/docs/$$page.md || exit 1; done ) \
+	  || { echo "What is committed is not what the sources say: run make protos and commit the result." >&2; exit 1; }
 
 .PHONY: release-image
 release-image: $(VENV) ## at a release only: the protos that `make breaking` compares with

@@ -1,4 +1,6 @@
-"""Writes the reference pages api.md and errors.md from the protos; ``make protos`` runs it.
+"""Writes the reference pages: api.md and errors.md from the protos, findings.md from the host's catalogues.
+
+``make protos`` runs it.
 
 Usage: python docs/generate.py FOLDER
 """
@@ -22,6 +24,9 @@ from google.protobuf.descriptor_pb2 import (
 from grpc_tools import protoc  # type: ignore[import-untyped]  # it has no types and no stubs
 
 from pipelinehost import errors
+from pipelinehost.v1.resources_pb2 import Finding
+from pipelinehost_dataverse.solution import RULES
+from pipelinehost_server.deployment.findings import CATALOGUE
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ".pipelinehost.v1."
@@ -239,11 +244,54 @@ def errors_page(sources: list[Commented]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def findings_page() -> str:
+    """Every finding of validation and imports, then every rule that a package can break."""
+
+    # Facts that bring their own connecting words, or nothing.
+    said = {"remark": "", "candidates": "", "origin": "", "similar": "", "loss": "", "verb": "needs"}
+
+    def shown(template: str) -> str:
+        if template == "{remedy}":
+            return "Said with the finding: it depends on the case."
+        return re.sub(r"\{(\w+)\}", lambda fact: said.get(fact[1], f"*{fact[1]}*"), template)
+
+    lines = [
+        "<!-- Written by `make protos` from the catalogues of the host: change them there. -->\n",
+        "# Findings\n",
+        "What validation and imports find, in the order of validation. Words in *italics* stand for names and",
+        "values of the case at hand. An *error* stops the deployment before anything is imported; all errors come",
+        "at once. When a deployment is validated that the host's own record forbids, the reasons on the page",
+        "[errors](errors.md) appear as findings with the same codes.\n",
+    ]
+    lines += table(
+        "Code",
+        "Severity",
+        "Cause",
+        "Remedy",
+        rows=(
+            (
+                f"`{code}`",
+                Finding.Severity.Name(entry.severity).removeprefix("SEVERITY_").lower(),
+                shown(entry.cause),
+                shown(entry.remedy) + (" A retry can help." if entry.retryable else ""),
+            )
+            for code, entry in CATALOGUE.items()
+        ),
+    )
+    lines += [
+        "## Rules of packages\n",
+        "`PACKAGE_INVALID` names one of these rules; the message says what the file really is.\n",
+    ]
+    lines += table("Rule", "Remedy", rows=((f"`{rule}`", shown(text)) for rule, text in RULES.items()))
+    return "\n".join(lines).rstrip() + "\n"
+
+
 def main(folder: Path) -> None:
     """Write the pages into a folder."""
     sources = sorted(read(), key=lambda source: FILES.index(Path(source.file.name).stem))
     (folder / "api.md").write_text(api_page(sources), encoding="utf-8")
     (folder / "errors.md").write_text(errors_page(sources), encoding="utf-8")
+    (folder / "findings.md").write_text(findings_page(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -55,9 +55,7 @@ _WORDS = {
     "bot": "copilot",
 }
 _MISSING_DEPENDENCIES = "0x8004801D"
-_OWN_CHECKS = frozenset(
-    {"0x80048541", "0x80048040", "0x80048041", "0x8004801C", "0x80048539", "0x8004F042"}
-)
+_OWN_CHECKS = frozenset({"0x80048541", "0x80048040", "0x80048041", "0x8004801C", "0x80048539", "0x8004F042"})
 """Codes of the environment that say what a check of ours has said already, with a better remedy."""
 _AT_ONCE = 8
 """Questions to one environment at the same time."""
@@ -108,6 +106,8 @@ class Validation:
         self.installed = await self.target.solution(unique_name)
         for found in self._version():
             yield found
+        if (orphan := await self._parent()) is not None:
+            yield orphan
         leftover = await self.target.solution(f"{unique_name}_Upgrade")
         if leftover is not None:
             yield finding("PENDING_UPGRADE", self._about(), environment=where, name=unique_name)
@@ -166,6 +166,22 @@ class Validation:
                 )
             )
         return found
+
+    async def _parent(self) -> Finding | None:
+        """A patch needs the solution that it patches."""
+        manifest = self.solution.manifest
+        if manifest.parent_solution is None:
+            return None
+        if await self.target.solution(manifest.parent_solution) is not None:
+            return None
+        return finding(
+            "PATCH_PARENT_MISSING",
+            self._about(),
+            name=manifest.unique_name,
+            parent=manifest.parent_solution,
+            version=manifest.parent_version or "",
+            environment=self.plan.environment,
+        )
 
     async def _removals(self, installed: InstalledSolution) -> AsyncIterator[Finding]:
         """What the new version no longer has, and what in the target still needs it."""
