@@ -246,7 +246,6 @@ def errors_page(sources: list[Commented]) -> str:
 
 def findings_page() -> str:
     """Every finding of validation and imports, then every rule that a package can break."""
-
     # Facts that bring their own connecting words, or nothing.
     said = {"remark": "", "candidates": "", "origin": "", "similar": "", "loss": "", "verb": "needs"}
 
@@ -258,9 +257,9 @@ def findings_page() -> str:
     lines = [
         "<!-- Written by `make protos` from the catalogues of the host: change them there. -->\n",
         "# Findings\n",
-        "What validation and imports find, in the order of validation. Words in *italics* stand for names and",
-        "values of the case at hand. An *error* stops the deployment before anything is imported; all errors come",
-        "at once. When a deployment is validated that the host's own record forbids, the reasons on the page",
+        "What validation and imports find, in the order of validation. Words in *italics* stand for names",
+        "and values of the case at hand. An *error* stops the deployment before anything is imported; all",
+        "errors come at once. When a deployment is validated that the host's own record forbids, the reasons on the page",
         "[errors](errors.md) appear as findings with the same codes.\n",
     ]
     lines += table(
