@@ -259,8 +259,8 @@ def findings_page() -> str:
         "# Findings\n",
         "What validation and imports find, in the order of validation. Words in *italics* stand for names",
         "and values of the case at hand. An *error* stops the deployment before anything is imported; all",
-        "errors come at once. When a deployment is validated that the host's own record forbids, the reasons on the page",
-        "[errors](errors.md) appear as findings with the same codes.\n",
+        "errors come at once. When a deployment is validated that the host's own record forbids, the reasons",
+        "on the page [errors](errors.md) appear as findings with the same codes.\n",
     ]
     lines += table(
         "Code",
