@@ -26,19 +26,18 @@ class ImportLog:
     results: tuple[ComponentResult, ...]
 
 
-def _parser() -> etree.XMLParser:
-    """Neither entities nor files nor the network; what it builds is bounded by the caps on answers."""
-    return etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
-
-
 def read_import_log(text: str) -> ImportLog:
     """Read the log. Any element with a ``result`` child is a component: sections need not be known.
 
     Raises:
         ValueError: not well-formed, or not a log: it has a document type, or too many results.
     """
+    # The declaration may name the encoding of a file that this text no longer is; ours wins.
+    parser = etree.XMLParser(
+        encoding="utf-8", resolve_entities=False, load_dtd=False, no_network=True, huge_tree=False
+    )
     try:
-        root = etree.fromstring(text.encode(), _parser())
+        root = etree.fromstring(text.encode(), parser)
     except (etree.XMLSyntaxError, ValueError) as error:
         raise ValueError(f"the import log is not well-formed: {plain(str(error), 300)}") from error
     if root.getroottree().docinfo.internalDTD is not None:
