@@ -178,7 +178,9 @@ def run(*arguments: str) -> int:
     """Print a command as it would be typed, and run it."""
     shown = " ".join(a.replace(f"{HERE.parent}/", "") for a in arguments)
     say(f"\n$ pipelinehost {shown}")
-    return subprocess.run([Path(sys.executable).with_name("pipelinehost"), *arguments], check=False).returncode
+    return subprocess.run(
+        [Path(sys.executable).with_name("pipelinehost"), *arguments], check=False
+    ).returncode
 
 
 def chapter(title: str) -> None:
