@@ -227,11 +227,11 @@ class Archive:
         """Lay the extents of the entries side by side; they must fill the file up to ``directory``."""
         content = self._content
         order = sorted(range(len(found)), key=lambda index: found[index][0])
-        boundaries = [found[index][0] for index in order[1:]] + [directory]
+        offsets = [found[index][0] for index in order] + [directory]
         starts = [0] * len(found)
-        if order and found[order[0]][0] != 0:
+        if offsets[0] != 0:
             raise PackageError("zip.gap", "The archive has bytes that belong to no file.")
-        for index, boundary in zip(order, boundaries, strict=True):
+        for index, boundary in zip(order, offsets[1:], strict=True):
             offset, flags, _, member, raw = found[index]
             if offset + 30 > boundary:
                 raise PackageError(

@@ -281,6 +281,7 @@ CORPUS: list[tuple[str, str, Callable[[], bytes]]] = [
         solution(), comment=b"\0" + struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 0, 0, 0, 0, 9) + b"z")),
     ("second end record before the end", "zip.two_endings", lambda: craft(
         solution(), after_directory=struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 0, 0, 0, 0, 22))),
+    ("no entries but bytes", "zip.gap", lambda: craft([Entry("a", b"x", hidden=True)])),
     ("gap before the directory", "zip.gap", lambda: craft(solution(), before_directory=b"hidden")),
     ("hidden entry", "zip.gap", lambda: craft(
         solution(), before_directory=craft([Entry("hidden", b"x")]).partition(b"PK\x01\x02")[0])),
