@@ -12,10 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelinehost.errors import PipelineHostError
-from pipelinehost_server.app import AddressRefused, serve
 from pipelinehost_server.config import Config
-from pipelinehost_server.store import StoreLocked, StoreTooNew
 
 _EXAMPLES = """\
 examples:
@@ -52,6 +49,12 @@ class LogLines(logging.Formatter):
 def main(arguments: Sequence[str] | None = None) -> None:
     """Reads the command line and does what it says; ends the program."""
     options = _parser().parse_args(arguments)
+    # Only now: help and wrong usage are answered without loading what takes a second.
+    from pipelinehost.errors import PipelineHostError
+    from pipelinehost_server.app import AddressRefused, serve
+    from pipelinehost_server.encryption import KeyUnusable, SealBroken
+    from pipelinehost_server.store import StoreLocked, StoreTooNew
+
     _log_to_stderr(options.log_level)
     config = Config(
         folder=options.data,
@@ -63,7 +66,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     try:
         asyncio.run(serve(config))
-    except (AddressRefused, StoreLocked, StoreTooNew, PipelineHostError, OSError) as error:
+    except (
+        AddressRefused,
+        KeyUnusable,
+        OSError,
+        PipelineHostError,
+        SealBroken,
+        StoreLocked,
+        StoreTooNew,
+    ) as error:
         sys.stderr.write(f"pipelinehost-server: {error}\n")
         sys.exit(1)
     except KeyboardInterrupt:  # a second Ctrl-C, while stopping

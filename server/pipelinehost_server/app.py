@@ -181,9 +181,7 @@ class Host:
             grace: seconds for calls that are under way.
         """
         await self._health.enter_graceful_shutdown()
-        # A watcher of health hears it before its stream ends.
-        await asyncio.sleep(0)
-        self._guard.drain()
+        await self._guard.drain()
         if self._server is not None:
             await self._server.stop(grace)
         if self._deployment is not None:

@@ -14,6 +14,7 @@ import pytest
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc import status_pb2
+from tests.rpc import bridge
 
 from pipelinehost.status import STATUS_DETAILS, from_rpc_error, from_status
 from pipelinehost.v1 import artifacts_pb2 as artifacts_api
@@ -22,7 +23,6 @@ from pipelinehost.v1.resources_pb2 import Artifact, Environment, Pipeline, Stage
 from pipelinehost_dataverse.solution import Column, Table, new_manifest, write
 from pipelinehost_server.app import Host
 from pipelinehost_server.config import Config
-from tests.rpc import bridge
 
 DEVELOPMENT = Environment.KIND_DEVELOPMENT
 TARGET = Environment.KIND_TARGET
@@ -43,11 +43,15 @@ class Bed:
         self.token = self.host.token_file.read_text().strip()
         self.store = self.host._store
         self.methods: dict[str, MethodDescriptor] = {
-            m.name: m for s in self.host.services for m in s.methods if s.full_name.startswith("pipelinehost.")
+            m.name: m
+            for s in self.host.services
+            for m in s.methods
+            if s.full_name.startswith("pipelinehost.")
         }
         self.bridged = bridge.server(self.thread, self.host.services)
         self.channel = grpc.insecure_channel(
-            str(self.host.address), [("grpc.max_metadata_size", 8 * 1024), ("grpc.use_local_subchannel_pool", 1)]
+            str(self.host.address),
+            [("grpc.max_metadata_size", 8 * 1024), ("grpc.use_local_subchannel_pool", 1)],
         )
 
     def stop(self, grace: float = 0) -> None:
@@ -138,12 +142,16 @@ class Bed:
 
     def environment(self, slug: str, kind: Environment.Kind = TARGET, **fields: Any) -> Environment:
         environment = Environment(name=f"environments/{slug}", kind=kind, **fields)
-        made: Environment = self.call("CreateEnvironment", api.CreateEnvironmentRequest(environment=environment))
+        made: Environment = self.call(
+            "CreateEnvironment", api.CreateEnvironmentRequest(environment=environment)
+        )
         return made
 
     def pipeline(self, slug: str = "sales", **fields: Any) -> Pipeline:
         """A pipeline of one stage to qa; environments must be there."""
-        made: Pipeline = self.call("CreatePipeline", api.CreatePipelineRequest(pipeline=pipeline(slug, **fields)))
+        made: Pipeline = self.call(
+            "CreatePipeline", api.CreatePipelineRequest(pipeline=pipeline(slug, **fields))
+        )
         return made
 
     def upload(self, package: bytes) -> Artifact:
@@ -154,7 +162,8 @@ class Bed:
         """Digest of everything in the store."""
         with connected(self.folder / "pipelinehost.db") as database:
             tables = [
-                r[0] for r in database.execute("select name from sqlite_master where type = 'table' order by 1")
+                r[0]
+                for r in database.execute("select name from sqlite_master where type = 'table' order by 1")
             ]
             rows = [sorted(map(repr, database.execute(f'select * from "{t}"'))) for t in tables]
         return hashlib.sha256(repr(rows).encode()).hexdigest()

@@ -12,6 +12,7 @@ import pytest
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from tests.rpc.conftest import Bed, pipeline
 
 from pipelinehost import errors
 from pipelinehost.v1 import pipeline_host_pb2 as api
@@ -21,11 +22,8 @@ from pipelinehost_server import access
 from pipelinehost_server.api import guard
 from pipelinehost_server.app import Host
 from pipelinehost_server.config import Config
-from tests.rpc.conftest import Bed, pipeline
 
-ALL = sorted(
-    path.rpartition("/")[2] for path in access.POLICY if path.startswith("/pipelinehost.v1.")
-)
+ALL = sorted(path.rpartition("/")[2] for path in access.POLICY if path.startswith("/pipelinehost.v1."))
 
 
 def empty_request(bed: Bed, method: str) -> Any:
@@ -220,7 +218,8 @@ def test_a_caller_who_leaves_stops_the_work(bed: Bed, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(bed.host._environments, "solutions", slow)
     call = bed.channel.unary_unary("/pipelinehost.v1.PipelineHost/ListSolutions").future(
-        api.ListSolutionsRequest(environment="environments/a").SerializeToString(), metadata=bed.metadata(None)
+        api.ListSolutionsRequest(environment="environments/a").SerializeToString(),
+        metadata=bed.metadata(None),
     )
     bed.thread.run(asyncio.wait_for(begun.wait(), 10))
     call.cancel()

@@ -84,7 +84,8 @@ unary calls have 30 seconds, streams to the caller an hour."""
 _UNREAD_SECONDS: Final = 60.0
 """How long one message of a stream may wait for its reader."""
 _SWEEP_SECONDS: Final = 5.0
-_ENDLESS: Final = frozenset({"WatchRun", "Watch", "ServerReflectionInfo"})
+_FAREWELL_SECONDS: Final = 0.1
+_ENDLESS: Final = frozenset({"WatchRun"})
 """Streams that a drain ends at once, because their callers can take them up again."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -108,6 +109,7 @@ class _Stream:
     task: asyncio.Task[Any]
     until: float
     endless: bool
+    foreign: bool
     writing_since: float = 0.0
     why: PipelineHostError | None = None
 
@@ -140,14 +142,20 @@ class Guard:
         _require_policy(service)
         return {m.name: self._foreign(m, getattr(servicer, m.name)) for m in service.methods}
 
-    def drain(self) -> None:
-        """Ends the streams that their callers can take up again, and refuses new ones."""
+    async def drain(self) -> None:
+        """Ends the streams that their callers can take up again, and refuses new ones.
+
+        Streams of other services come a moment later: who watches the host's health hears of the end first.
+        """
         self._draining = True
-        for stream in self._streams:
-            if stream.endless:
-                _end(stream, _stopping())
         if self._sweeping is not None:
             self._sweeping.cancel()
+        for foreign in (False, True):
+            ending = [s for s in self._streams if s.endless and s.foreign is foreign]
+            if ending and foreign:
+                await asyncio.sleep(_FAREWELL_SECONDS)
+            for stream in ending:
+                _end(stream, _stopping())
 
     def _identify(self, method: str, context: Any) -> Caller:  # a grpc.aio context, or the bridge's
         for key, value in context.invocation_metadata() or ():
@@ -231,7 +239,7 @@ class Guard:
                 caller = identify(path, context)
                 check(caller, path, request)
                 inspected(request)
-                opened = self._open(endless)
+                opened = self._open(endless=endless)
                 async with aclosing(handler(request, caller)) as responses:
                     async for response in responses:
                         opened.writing_since = time()
@@ -267,7 +275,7 @@ class Guard:
                     self._access.check(self._identify(path, context), path, None)
                 if request is _MALFORMED:
                     raise _malformed()
-                opened = self._open(endless=True) if streams else None
+                opened = self._open(endless=True, foreign=True) if streams else None
                 if not generator:
                     return await handler(request, context)
                 async with aclosing(handler(request, context)) as responses:
@@ -290,13 +298,13 @@ class Guard:
 
         return call
 
-    def _open(self, endless: bool) -> _Stream:
+    def _open(self, *, endless: bool, foreign: bool = False) -> _Stream:
         if self._draining:
             raise _stopping()
         loop = asyncio.get_running_loop()
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine that runs is in a task
-        stream = _Stream(task, loop.time() + _STREAM_SECONDS, endless)
+        stream = _Stream(task, loop.time() + _STREAM_SECONDS, endless, foreign)
         self._streams.add(stream)
         if self._sweeping is None:
             self._sweeping = loop.call_later(_SWEEP_SECONDS, self._sweep, loop)
