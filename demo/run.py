@@ -114,8 +114,8 @@ def yours(client: Client, package: Path) -> int:
 def refused(artifact: Artifact) -> int:
     """Say that nothing is wrong with the demo."""
     say(
-        f"\n{artifact.solution} was refused, and nothing was imported: the findings above are all that stands "
-        "in its way.\nThe demo's environments are empty; yours may hold what is missing."
+        f"\n{artifact.solution} was refused, and nothing was imported: the findings above are all that "
+        "stands in its way.\nThe demo's environments are empty; yours may hold what is missing."
     )
     return 3
 
