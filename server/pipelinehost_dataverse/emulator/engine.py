@@ -404,11 +404,7 @@ class Engine:
                 layers.leave_to_active(db, solution_id, dropped)
         layers.put_edges(db, solution_id, plan, whole=upgrade)
         if manifest.managed and request.overwrite:
-            db.executemany(
-                "DELETE FROM layer WHERE component = ? AND solution = (SELECT id FROM solution WHERE "
-                "unique_name = ?)",
-                [(id_, layers.ACTIVE) for id_ in ids.values()],
-            )
+            layers.drop_layers(db, layers.active_id(db), list(ids.values()))
         layers.set_values(db, solution, request.values, at)
         layers.bind(db, request.connections)
         layers.switch_flows(db, solution.flows, ids, publish=request.publish)
@@ -445,7 +441,7 @@ class Engine:
                 layers.drop_layers(db, there.id, mine)
             else:
                 # The solution is only the container: what is in it stays in the environment.
-                layers.leave_to_active(db, there.id, mine)
+                layers.leave_to_active(db, there.id, mine, whole=True)
             db.execute("DELETE FROM dependency WHERE solution = ?", (there.id,))
             db.execute("DELETE FROM solution WHERE id = ?", (there.id,))
             self._finish(db, work, None, None)

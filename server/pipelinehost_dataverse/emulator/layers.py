@@ -155,7 +155,12 @@ def layers_of(db: sqlite3.Connection, solution: str) -> list[int]:
 
 
 def drop_layers(db: sqlite3.Connection, solution: str, components: Sequence[int]) -> None:
-    """Take a solution's layers away; a component without any layer disappears, with what hangs on it."""
+    """Take a solution's layers away, and what they need; a component without any layer disappears."""
+    db.executemany(
+        "DELETE FROM dependency WHERE solution = ? AND (dependent_kind, dependent_key) ="
+        " (SELECT kind, key FROM component WHERE id = ?)",
+        [(solution, id_) for id_ in components],
+    )
     db.executemany(
         "DELETE FROM layer WHERE solution = ? AND component = ?", [(solution, id_) for id_ in components]
     )
@@ -175,8 +180,27 @@ def drop_layers(db: sqlite3.Connection, solution: str, components: Sequence[int]
         )
 
 
-def leave_to_active(db: sqlite3.Connection, solution: str, components: Sequence[int]) -> None:
-    """Take components out of an unmanaged solution; they stay in the environment."""
+def active_id(db: sqlite3.Connection) -> str:
+    """The solution that holds unmanaged layers whose own solution is gone."""
+    return str(db.execute("SELECT id FROM solution WHERE unique_name = ?", (ACTIVE,)).fetchone()[0])
+
+
+def leave_to_active(
+    db: sqlite3.Connection, solution: str, components: Sequence[int], *, whole: bool = False
+) -> None:
+    """Take components out of an unmanaged solution; they stay in the environment, with what they need.
+
+    With ``whole``, all dependencies of the solution go with them.
+    """
+    active = active_id(db)
+    if whole:
+        db.execute("UPDATE dependency SET solution = ? WHERE solution = ?", (active, solution))
+    else:
+        db.executemany(
+            "UPDATE dependency SET solution = ? WHERE solution = ? AND (dependent_kind, dependent_key) ="
+            " (SELECT kind, key FROM component WHERE id = ?)",
+            [(active, solution, id_) for id_ in components],
+        )
     db.executemany(
         "DELETE FROM layer WHERE solution = ? AND component = ? AND EXISTS (SELECT 1 FROM layer x JOIN "
         "solution s ON s.id = x.solution WHERE x.component = layer.component AND x.solution <> "
@@ -184,9 +208,8 @@ def leave_to_active(db: sqlite3.Connection, solution: str, components: Sequence[
         [(solution, id_) for id_ in components],
     )
     db.executemany(
-        "UPDATE layer SET solution = (SELECT id FROM solution WHERE unique_name = ?) WHERE solution = ? "
-        "AND component = ?",
-        [(ACTIVE, solution, id_) for id_ in components],
+        "UPDATE layer SET solution = ? WHERE solution = ? AND component = ?",
+        [(active, solution, id_) for id_ in components],
     )
 
 

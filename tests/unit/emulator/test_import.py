@@ -265,6 +265,26 @@ async def test_what_an_unmanaged_solution_no_longer_has_stays_in_the_environment
     assert ("entity", "cts_expense") in await qa.components("Active")
 
 
+async def test_what_is_left_of_an_unmanaged_solution_still_needs_what_it_needed(qa: Asked) -> None:
+    assert (await qa.install(package("Base", "1.0", EXPENSE, MAIL))).succeeded
+    remind = cloud_flow("Remind", connection_references=["cts_Mail"])
+    draft = package("Draft", "1.0", remind, missing=[USES_MAIL], managed=False)
+    assert (await qa.install(draft)).succeeded
+    row = await qa.solution("Draft")
+    assert (await qa.request("DELETE", f"solutions({row['solutionid']})")).status_code == 204
+    base = f"solutions({(await qa.solution('Base'))['solutionid']})"
+    assert "Solution: Active" in (await qa.error("DELETE", base))[1]
+    outcome = await qa.install(package("Base", "1.1", EXPENSE), upgrade=True)
+    assert outcome.code == "8004F046"
+
+
+async def test_what_has_another_layer_is_not_removed_so_nothing_blocks(qa: Asked) -> None:
+    assert (await qa.install(package("Other", "1.0", TRIP, MAIL))).succeeded
+    await _base_and_dependent(qa)
+    assert (await qa.install(package("Base", "2.0", EXPENSE), upgrade=True)).succeeded
+    assert len(await qa.get("connectionreferences")) == 1
+
+
 async def test_values_given_win_over_values_there_over_packaged_ones(qa: Asked) -> None:
     def version(number: str, packaged: str | None) -> bytes:
         return package("Travel", number, variable(default="1", packaged=packaged))
@@ -388,14 +408,17 @@ async def test_what_is_not_modelled_is_refused_by_name(qa: Asked) -> None:
 
 
 async def test_overwriting_takes_the_unmanaged_layer_away(qa: Asked) -> None:
-    await qa.install(package("Travel", "1.0", EXPENSE))
-    await qa.install(package("Draft", "1.0", EXPENSE, managed=False))
+    await qa.install(package("Travel", "1.0", EXPENSE, MAIL, NOTIFY))
+    await qa.install(package("Draft", "1.0", EXPENSE, NOTIFY, managed=False))
     row = await qa.solution("Draft")
     await qa.request("DELETE", f"solutions({row['solutionid']})")
-    await qa.install(package("Travel", "1.1", EXPENSE))
+    await qa.install(package("Travel", "1.1", EXPENSE, NOTIFY))
     assert ("entity", "cts_expense") in await qa.components("Active")
-    await qa.install(package("Travel", "1.2", EXPENSE), OverwriteUnmanagedCustomizations=True)
+    await qa.install(package("Travel", "1.2", EXPENSE, NOTIFY), OverwriteUnmanagedCustomizations=True)
     assert await qa.components("Active") == set()
+    row = await qa.solution("Travel")
+    assert (await qa.request("DELETE", f"solutions({row['solutionid']})")).status_code == 204
+    assert await qa.get("connectionreferences") == []
 
 
 def test_packages_of_these_tests_are_what_they_say() -> None:
