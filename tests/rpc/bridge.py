@@ -8,7 +8,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from typing import Any, TypeVar
 
-import grpc_testing
+import grpc_testing  # type: ignore[import-untyped]  # it has no stubs
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 from pipelinehost_server.api.guard import Rpc

@@ -49,7 +49,7 @@ class Bed:
             if s.full_name.startswith("pipelinehost.")
         }
         self.bridged = bridge.server(self.thread, self.host.services)
-        self.channel = grpc.insecure_channel(
+        self.channel: Any = grpc.insecure_channel(
             str(self.host.address),
             [("grpc.max_metadata_size", 8 * 1024), ("grpc.use_local_subchannel_pool", 1)],
         )

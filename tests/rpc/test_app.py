@@ -16,6 +16,7 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tests.rpc.conftest import Bed
 
 from pipelinehost import errors
 from pipelinehost.address import Address
@@ -25,7 +26,6 @@ from pipelinehost.v1.resources_pb2 import Event
 from pipelinehost_server.app import AddressRefused, Host, parse_address
 from pipelinehost_server.config import Config
 from pipelinehost_server.store import StoreLocked
-from tests.rpc.conftest import Bed
 
 
 @pytest.fixture
@@ -82,7 +82,10 @@ async def test_a_restart_keeps_the_token(tmp_path: Path, state: Path) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     left = Address("127.0.0.1", port).token_file()
-    for before in (None, "ph_00000000_" + "x" * 43 + "\n"):  # missing, or of another host at this address before
+    for before in (
+        None,
+        "ph_00000000_" + "x" * 43 + "\n",
+    ):  # missing, or of another host at this address before
         if before is None:
             assert not left.exists()
         else:
@@ -107,7 +110,8 @@ async def test_two_hosts_on_one_machine_do_not_disturb_each_other(tmp_path: Path
         await host.start()
     tokens = [host.address.token_file().read_text().strip() for host in hosts]
     assert tokens[0] != tokens[1]
-    for host, own, other in ((hosts[0], *tokens), (hosts[1], *reversed(tokens))):
+    for i, host in enumerate(hosts):
+        own, other = tokens[i], tokens[1 - i]
         assert await caller(host, own) == "admin"
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await caller(host, other)
@@ -153,7 +157,17 @@ async def test_one_host_per_port(tmp_path: Path, state: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["0.0.0.0:50051", "[::]:1", "10.0.0.1:1", "example.com:1", "127.0.0.1", ":1", "unix:x", "127.0.0.1:65536", ""],
+    [
+        "0.0.0.0:50051",
+        "[::]:1",
+        "10.0.0.1:1",
+        "example.com:1",
+        "127.0.0.1",
+        ":1",
+        "unix:x",
+        "127.0.0.1:65536",
+        "",
+    ],
 )
 def test_only_loopback_is_served_without_tls(text: str) -> None:
     with pytest.raises(AddressRefused):
@@ -220,10 +234,11 @@ def test_the_command_serves_until_it_is_told_to_stop(
     assert facts["data"] == str(folder)
     token = Path(facts["token"]).read_text().strip()
     with grpc.insecure_channel(facts["address"]) as channel:
-        stub = PipelineHostStub(channel)
+        stub: Any = PipelineHostStub(channel)
         answer = stub.GetHost(api.GetHostRequest(), metadata=[("authorization", f"Bearer {token}")])
         assert (answer.region, answer.caller) == ("europe", "admin")
-        health = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        checks: Any = health_pb2_grpc.HealthStub(channel)
+        health = checks.Watch(health_pb2.HealthCheckRequest())
         told = [next(health).status]
         second = Process(folder, "--address", "127.0.0.1:0")
         processes.append(second)
@@ -232,10 +247,10 @@ def test_the_command_serves_until_it_is_told_to_stop(
         assert len(err.splitlines()) == 1
         assert str(host.process.pid) in err
         host.process.send_signal(signal.SIGTERM)
+        told.append(next(health).status)
         with pytest.raises(grpc.RpcError) as ended:
-            for answer in health:
-                told.append(answer.status)
-        assert ended.value.code() is grpc.StatusCode.UNAVAILABLE  # type: ignore[attr-defined]
+            next(health)
+        assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
     assert told == [health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING]
     code, out, err = host.end()
     assert (code, out) == (0, "")

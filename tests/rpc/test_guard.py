@@ -67,7 +67,7 @@ def test_the_token_is_read_from_bearer_metadata_only(bed: Bed) -> None:
     for value in (bed.token, f"Basic {bed.token}", "Bearer", "Bearer ", f"Bearer  {bed.token}"):
         with pytest.raises(grpc.RpcError) as refused:
             stub(api.GetHostRequest(), metadata=[("authorization", value)])
-        assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED  # type: ignore[attr-defined]
+        assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
     with pytest.raises(grpc.RpcError):
         stub(api.GetHostRequest(), metadata=[("token", bed.token)])
 
@@ -90,18 +90,18 @@ def test_the_policy_has_no_entry_for_a_method_that_is_not_served(bed: Bed) -> No
 
 
 def test_health_is_public_and_reflection_needs_a_token(bed: Bed) -> None:
-    health = health_pb2_grpc.HealthStub(bed.channel)
+    health: Any = health_pb2_grpc.HealthStub(bed.channel)
     for service in ("", "pipelinehost.v1.PipelineHost", "pipelinehost.v1.Artifacts"):
         answer = health.Check(health_pb2.HealthCheckRequest(service=service))
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
     with pytest.raises(grpc.RpcError) as refused:
         health.Check(health_pb2.HealthCheckRequest(service="nothing"))
-    assert refused.value.code() is grpc.StatusCode.NOT_FOUND  # type: ignore[attr-defined]
-    reflection = reflection_pb2_grpc.ServerReflectionStub(bed.channel)
+    assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+    reflection: Any = reflection_pb2_grpc.ServerReflectionStub(bed.channel)
     asked = reflection_pb2.ServerReflectionRequest(list_services="")
     with pytest.raises(grpc.RpcError) as refused:
         list(reflection.ServerReflectionInfo(iter([asked])))
-    assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED  # type: ignore[attr-defined]
+    assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
     (answer,) = reflection.ServerReflectionInfo(iter([asked]), metadata=bed.metadata(None))
     assert "pipelinehost.v1.PipelineHost" in {s.name for s in answer.list_services_response.service}
 
@@ -130,7 +130,7 @@ def test_all_shape_violations_come_at_once_with_their_paths(bed: Bed) -> None:
             "request_id",
         }
     environment = Environment(name="environments/a", installed_apps={"b\x1b": "1"})
-    environment.kind = 77  # type: ignore[assignment] # an open enum takes any number
+    environment.kind = 77  # type: ignore[assignment]  # an open enum takes any number
     with pytest.raises(errors.InvalidArgument) as refused:
         bed.call("CreateEnvironment", api.CreateEnvironmentRequest(environment=environment))
     assert [v.subject for v in refused.value.violations] == [

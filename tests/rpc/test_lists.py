@@ -24,7 +24,7 @@ def fill(bed: Bed, count: int, text: str = "") -> None:
             wanted = Pipeline(
                 name=f"pipelines/p{i:04}", description=text, display_name="even" if i % 2 == 0 else ""
             )
-            await bed.store.write(lambda tx, p=wanted: tx.put_pipeline(p))  # type: ignore[misc]
+            await bed.store.write(lambda tx, p=wanted: tx.put_pipeline(p))  # type: ignore[misc]  # a lambda with a default has no type
 
     bed.thread.run(put())
 
@@ -125,13 +125,13 @@ def test_a_page_token_of_one_run_is_not_of_another(idle: Bed) -> None:
     ]
     for run in runs:
         findings = [Finding(code=f"C{i}") for i in range(60)]
-        idle.thread.run(idle.store.write(lambda tx, n=run.name, f=findings: tx.add_findings(n, f)))  # type: ignore[misc]
+        idle.thread.run(idle.store.write(lambda tx, n=run.name, f=findings: tx.add_findings(n, f)))  # type: ignore[misc]  # a lambda with a default has no type
     pages = walk(idle, "ListFindings", api.ListFindingsRequest(run=runs[0].name), "findings")
     assert [f.code for page in pages for f in page] == [f"C{i}" for i in range(60)]
     token = idle.call("ListFindings", api.ListFindingsRequest(run=runs[0].name)).next_page_token
     for method in ("ListFindings", "ListComponentResults"):
+        request = getattr(api, f"{method}Request")(run=runs[1].name, page_token=token)
         with pytest.raises(errors.InvalidArgument):
-            request = getattr(api, f"{method}Request")(run=runs[1].name, page_token=token)
             idle.call(method, request)
 
 
@@ -242,7 +242,7 @@ def test_orders_are_those_that_are_documented(order: str, bed: Bed) -> None:
 
 
 def test_every_filter_field_and_order_is_known_to_the_store(bed: Bed) -> None:
-    values = {listing._text: "a", listing._time: 0, listing._boolean: 1}
+    values: dict[Any, Any] = {listing._text: "a", listing._time: 0, listing._boolean: 1}
     lists = [v for v in vars(listing).values() if isinstance(v, listing.Listing)]
     assert len(lists) == 7
     for one in lists:

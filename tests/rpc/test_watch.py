@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
+from tests.rpc.conftest import DEVELOPMENT, Bed
 
 from pipelinehost import errors
 from pipelinehost.status import from_rpc_error
@@ -18,15 +19,12 @@ from pipelinehost.v1.resources_pb2 import Event, Progress, Run, RunChange, Step
 from pipelinehost_server.api import guard
 from pipelinehost_server.api.watch import Watch
 from pipelinehost_server.events import Feed
-from tests.rpc.conftest import DEVELOPMENT, Bed
 
 
 def asked(bed: Bed) -> Run:
     run: Run = bed.call(
         "Deploy",
-        api.DeployRequest(
-            pipeline="pipelines/sales", stage="pipelines/sales/stages/qa", solution="Sales"
-        ),
+        api.DeployRequest(pipeline="pipelines/sales", stage="pipelines/sales/stages/qa", solution="Sales"),
     )
     return run
 

@@ -1,0 +1,165 @@
+"""The checks of what is configured, without a host."""
+
+from __future__ import annotations
+
+import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelinehost.errors import Aborted, FailedPrecondition, InvalidArgument, Violation
+from pipelinehost.v1.errors_pb2 import ErrorReason
+from pipelinehost.v1.resources_pb2 import Environment, Pipeline
+from pipelinehost_server.api import configure
+
+
+def environment(**fields: object) -> Environment:
+    return Environment(name="environments/qa", kind=Environment.KIND_TARGET, **fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "https://contoso.crm4.dynamics.com",
+        "https://contoso.crm4.dynamics.com/",
+        "https://contoso.crm4.dynamics.com:8443/api/data",
+        "http://127.0.0.1:8080",
+        "http://127.3.2.1",
+        "http://[::1]:8080/qa",
+        "http://localhost:8080",
+        "HTTPS://contoso.crm4.dynamics.com",
+    ],
+)
+def test_addresses_that_may_be_linked(url: str) -> None:
+    assert configure.environment_violations(environment(url=url)) == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "contoso.crm4.dynamics.com",
+        "http://contoso.crm4.dynamics.com",
+        "http://10.0.0.1",
+        "http://169.254.169.254/latest",
+        "http://127.0.0.1.example.com",
+        "http://localhost.example.com",
+        "http://[::ffff:127.0.0.1]",
+        "http://2130706433",
+        "http://0x7f.1",
+        "http://0.0.0.0",
+        "ftp://127.0.0.1",
+        "file:///etc/passwd",
+        "https://",
+        "https:///path",
+        "https://user@contoso.example",
+        "https://user:secret@contoso.example",
+        "https://@contoso.example",
+        "https://contoso.example?a=b",
+        "https://contoso.example/?",
+        "https://contoso.example#a",
+        "https://contoso.example/#",
+        "https://contoso.example:99999",
+        "https://contoso.example:a",
+        "https://[::1",
+        "https://contoso.example\\@evil.example",
+        "https://contoso .example",
+        "https://contoso.example/\t",
+        "https://contoso.exämple",
+        "http://127.0.0.1\n.evil.example",
+    ],
+)
+def test_addresses_that_may_not_be_linked(url: str) -> None:
+    for field in ("url", "connectivity_url"):
+        fields = {"url": "https://contoso.example", field: url}
+        found = configure.environment_violations(environment(**fields))
+        assert [v.subject for v in found] == [f"environment.{field}"]
+        assert "secret" not in found[0].description
+
+
+@given(st.text(max_size=60))
+def test_no_address_is_a_defect(url: str) -> None:
+    configure.environment_violations(environment(url=url))
+
+
+def test_what_belongs_to_embedded_environments_only() -> None:
+    found = configure.environment_violations(
+        environment(url="https://contoso.example", installed_apps={"msdyn_App": "1.0"})
+    )
+    assert [v.subject for v in found] == ["environment.installed_apps"]
+    assert configure.environment_violations(environment(installed_apps={"msdyn_App": "1.0"})) == []
+    found = configure.environment_violations(environment(connectivity_url="https://contoso.example"))
+    assert [v.subject for v in found] == ["environment.connectivity_url"]
+    found = configure.environment_violations(environment(installed_apps={"a b": "1", "c": "one"}))
+    assert {v.subject for v in found} == {
+        'environment.installed_apps["a b"]',
+        'environment.installed_apps["c"]',
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["", "qa", "environments/", "environments/QA", "environments/a/b", "pipelines/a"]
+)
+def test_names_have_a_shape(name: str) -> None:
+    found = configure.environment_violations(Environment(name=name, kind=Environment.KIND_TARGET))
+    assert [v.subject for v in found] == ["environment.name"]
+
+
+def test_an_environment_is_of_one_kind() -> None:
+    found = configure.environment_violations(Environment(name="environments/a"))
+    assert [v.subject for v in found] == ["environment.kind"]
+
+
+def stored() -> Environment:
+    return environment(display_name="a", region="b", installed_apps={"x": "1"}, etag="e", description="d")
+
+
+@pytest.mark.parametrize("paths", [[], ["*"]])
+def test_a_whole_update_clears_what_was_left_out(paths: list[str]) -> None:
+    fresh, found = configure.merged(stored(), environment(region="c"), FieldMask(paths=paths))
+    assert found == []
+    assert fresh == environment(region="c")
+
+
+def test_a_masked_update_touches_its_fields_only() -> None:
+    before = stored()
+    fresh, found = configure.merged(
+        before,
+        environment(region="c", display_name="ignored", installed_apps={"y": "2"}),
+        FieldMask(paths=["installed_apps", "description"]),
+    )
+    assert found == []
+    assert fresh == environment(display_name="a", region="b", installed_apps={"y": "2"})
+    assert before == stored()
+    pipeline, _ = configure.merged(
+        Pipeline(name="pipelines/a", allow_redeployment=True),
+        Pipeline(),
+        FieldMask(paths=["allow_redeployment"]),
+    )
+    assert not pipeline.allow_redeployment
+
+
+@pytest.mark.parametrize(
+    "path", ["name", "kind", "etag", "create_time", "nothing", "installed_apps.x", "", "*"]
+)
+def test_a_mask_names_what_can_be_changed(path: str) -> None:
+    _, found = configure.merged(stored(), environment(), FieldMask(paths=["region", path]))
+    assert [v.subject for v in found] == ["update_mask.paths[1]"]
+
+
+def test_wrong_fields_go_before_preconditions_and_tell_both() -> None:
+    field, unmet = Violation("a", "wrong"), Violation("b", "unmet", "ENVIRONMENT_KIND")
+    configure.refuse([], [])
+    with pytest.raises(InvalidArgument) as refused:
+        configure.refuse([field], [unmet])
+    assert refused.value.violations == (field, unmet)
+    with pytest.raises(FailedPrecondition) as forbidden:
+        configure.refuse([], [unmet])
+    assert forbidden.value.reason == ErrorReason.ERROR_REASON_ENVIRONMENT_KIND
+
+
+def test_an_empty_etag_takes_whatever_is_there() -> None:
+    configure.require_etag("", stored())
+    configure.require_etag("e", stored())
+    with pytest.raises(Aborted):
+        configure.require_etag("f", stored())
