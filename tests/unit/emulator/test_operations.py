@@ -14,12 +14,13 @@ import uuid
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from tests.unit.emulator.asked import Asked, import_body, package
 
-from pipelinehost_dataverse.emulator import EmbeddedEnvironment, EnvironmentInUseError
+from pipelinehost_dataverse.emulator import EmbeddedEnvironment, EnvironmentInUseError, layers
 from pipelinehost_dataverse.solution import Table, WebResource
 
 EXPENSE = Table("cts_expense")
@@ -165,6 +166,31 @@ async def test_a_package_stays_while_its_operation_waits_for_another_one(
     assert (await qa.finished(export["AsyncOperationId"])).succeeded
     outcome = await qa.finished(ids["AsyncOperationId"])
     assert outcome.succeeded, outcome
+
+
+async def test_reads_do_not_wait_for_the_transaction_of_an_import(
+    qa: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside, go_on = threading.Event(), threading.Event()
+    plain = layers.switch_flows
+
+    def slow(*arguments: Any, **named: Any) -> None:
+        plain(*arguments, **named)
+        inside.set()
+        assert go_on.wait(20)
+
+    monkeypatch.setattr(layers, "switch_flows", slow)
+    ids = await qa.start(LARGE)
+    assert await asyncio.to_thread(inside.wait, 20)
+    async with asyncio.timeout(5):
+        assert (await qa.get(f"importjobs({ids['ImportJobKey']})"))["progress"] == 90
+        assert await qa.solution("Large") is None, "nothing is seen before its commit"
+        connecting = asyncio.create_task(qa.connect("mine"))
+        await qa.get("WhoAmI")
+    assert not connecting.done(), "a write has to wait for its turn"
+    go_on.set()
+    await connecting
+    assert (await qa.finished(ids["AsyncOperationId"])).succeeded
 
 
 async def test_an_operation_outlives_a_full_disk(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
