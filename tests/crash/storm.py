@@ -1,0 +1,308 @@
+"""The storm: clients at work, and kill -9 at random moments."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import shutil
+import socket
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.crash import checks
+from tests.crash.lane import PATIENCE, PIPELINES, Lane
+from tests.crash.record import INSIDE, OUTSIDE, Record
+from tests.e2e.processes import EmulatorProcess, HostProcess
+
+from pipelinehost import Client
+from pipelinehost.errors import PipelineHostError
+from pipelinehost.v1.resources_pb2 import Environment, Pipeline, Run, Stage, Step
+
+LANES = 6
+STUCK_SECONDS = 5.0
+_UNFINISHED = "state != SUCCEEDED AND state != FAILED AND state != CANCELLED"
+_DEVELOPMENT = tuple(f"dev-{p}" for p in PIPELINES)
+_TARGETS = (*(f"qa-{p}" for p in PIPELINES), "production")
+"""Of either side; production is the target of both pipelines, so that runs have to wait for it."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a storm ended."""
+
+    seed: int
+    seconds: float
+    record: Record
+    facts: dict[str, object]
+
+    @property
+    def violations(self) -> list[str]:
+        """What must not be; empty if all is well."""
+        return self.record.violations
+
+
+class _Host(HostProcess):
+    """A host that can be killed before it is ready."""
+
+    def shoot(self) -> None:
+        """Kill it while another thread waits for it."""
+        while self._popen is None:
+            time.sleep(0.001)
+        self._popen.kill()
+
+
+class Storm:
+    """A host, its environments, clients at work, and what kills them.
+
+    Args:
+        folder: for everything.
+        kills: kill -9 of the host.
+        seed: the same seed makes the same choices; what they hit depends on the machine.
+        pace: seconds that an import takes at least.
+        say: told now and then how far it is.
+    """
+
+    def __init__(
+        self, folder: Path, kills: int, seed: int, *, pace: float = 0.3, say: Callable[[str], None]
+    ) -> None:
+        self._folder = folder
+        self._kills = kills
+        self._seed = seed
+        self._say = say
+        self._random = random.Random(seed)
+        self._record = Record()
+        self._over = threading.Event()
+        self._ready_seconds = 0.8
+        self._environments_down = False
+        self._host = _Host(folder / "host", "--embedded-pace", str(pace))
+        self._environments = EmulatorProcess(
+            folder / "outside",
+            *(f"{OUTSIDE}-{name}" for name in (*_DEVELOPMENT, *_TARGETS)),
+            options=("--pace", str(pace)),
+        )
+        # Fixed, so that clients find them again; below the range that the system gives to connections,
+        # which would take a port while nobody listens on it.
+        self._host.address, self._environments.address = (f"127.0.0.1:{_free_port()}" for _ in range(2))
+
+    def run(self) -> Result:
+        """Work, kill, and judge."""
+        begun = time.monotonic()
+        try:
+            self._environments.start()
+            self._host.start()
+            with self._host.client() as client:
+                self._configure(client)
+                clients = [self._host.client() for _ in range(LANES)]
+                lanes = self._lanes(clients)
+                for lane in lanes:
+                    lane.start()
+                self._storm(client)
+                self._over.set()
+                for lane in lanes:
+                    lane.join(2 * PATIENCE)
+                    if lane.is_alive():
+                        self._record.violated(f"{lane.name} does not come to an end")
+                self._stuck(client)
+                facts = self._judge(client)
+                for other in clients:
+                    other.close()
+        finally:
+            self._host.kill()
+            self._environments.kill()
+        return Result(self._seed, time.monotonic() - begun, self._record, facts)
+
+    def _configure(self, client: Client) -> None:
+        for side in (INSIDE, OUTSIDE):
+            for name in (*_DEVELOPMENT, *_TARGETS):
+                url = self._environments.url(f"{side}-{name}") if side == OUTSIDE else ""
+                kind = Environment.KIND_DEVELOPMENT if name in _DEVELOPMENT else Environment.KIND_TARGET
+                client.create_environment(
+                    Environment(name=f"environments/{side}-{name}", kind=kind, url=url, connectivity_url=url)
+                )
+            for pipeline in PIPELINES:
+                full = f"pipelines/{side}-{pipeline}"
+                stages = {"qa": f"{side}-qa-{pipeline}", "production": f"{side}-production"}
+                client.create_pipeline(
+                    Pipeline(
+                        name=full,
+                        development_environments=[f"environments/{side}-dev-{pipeline}"],
+                        stages=[
+                            Stage(name=f"{full}/stages/{s}", environment=f"environments/{e}")
+                            for s, e in stages.items()
+                        ],
+                    )
+                )
+
+    def _lanes(self, clients: list[Client]) -> list[Lane]:
+        packages = self._folder / "packages"
+        packages.mkdir()
+        names = [f"{OUTSIDE}-{name}" for name in (*_DEVELOPMENT, *_TARGETS)]
+        urls = {name: self._environments.url(name) for name in names}
+        quota = max(self._kills // 3, LANES)
+
+        def enough() -> bool:
+            return self._over.is_set() and len(self._record.asked) >= quota
+
+        return [
+            Lane(number, self._seed, client, urls, self._record, packages, enough)
+            for number, client in enumerate(clients)
+        ]
+
+    # Killing.
+
+    def _storm(self, client: Client) -> None:
+        for number in range(1, self._kills + 1):
+            fate = self._random.random()
+            if number % 30 == 0 or number == self._kills:
+                self._stuck(client)
+            elif fate < 0.25:
+                time.sleep(self._random.uniform(0.0, 0.3))
+            elif fate < 0.75:
+                time.sleep(self._random.uniform(0.3, 1.2))
+            else:
+                time.sleep(self._random.uniform(1.2, 2.5))
+            also = self._random.random()
+            if also < 0.05:
+                self._kill_environments()
+                self._kill_host()
+            elif also < 0.12:
+                self._kill_environments()
+                time.sleep(self._random.uniform(0.0, 0.3))
+                self._start_environments()
+                time.sleep(self._random.uniform(0.0, 0.8))
+                self._kill_host()
+            else:
+                self._kill_host()
+            self._restart()
+            if number % 20 == 0:
+                self._say(f"{number} kills, {len(self._record.asked)} runs accepted")
+
+    def _kill_host(self) -> None:
+        self._host.kill()
+        self._record.count("kills of the host")
+        for what in self._under_way():
+            self._record.kills[what] += 1
+
+    def _kill_environments(self) -> None:
+        self._environments.kill()
+        self._environments_down = True
+        self._record.count("kills of the environments' process")
+
+    def _restart(self) -> None:
+        """Start what was killed; now and then the host is killed again before it is ready."""
+        first = self._random.random() < 0.5
+        if first:
+            self._start_environments()
+        while self._random.random() < 0.1:
+            starting = threading.Thread(target=self._start_in_vain)
+            starting.start()
+            time.sleep(self._random.uniform(0.0, 1.2 * self._ready_seconds))
+            self._host.shoot()
+            starting.join()
+            self._host.kill()
+            self._record.count("kills of the host while it started")
+        self._ready_seconds = self._host.start()
+        if not first:
+            self._start_environments()
+
+    def _start_in_vain(self) -> None:
+        with contextlib.suppress(AssertionError):  # it was killed before it said that it was ready
+            self._host.start()
+
+    def _start_environments(self) -> None:
+        if self._environments_down:
+            self._environments.start()
+            self._environments_down = False
+
+    def _under_way(self) -> list[str]:
+        """What the killed host was doing, from a copy of its store; checks that the store is whole."""
+        copy = self._folder / "copy.db"
+        for ending in ("", "-wal"):
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copyfile(f"{self._host.data / 'pipelinehost.db'}{ending}", f"{copy}{ending}")
+        with contextlib.closing(sqlite3.connect(copy)) as database:
+            for problem in checks.integrity(database):
+                self._record.violated(f"the store after a kill: {problem}")
+            runs = checks.runs(database, "state < 9")
+            noted = set(database.execute("SELECT run, step FROM output"))
+        for path in self._folder.glob("copy.db*"):
+            path.unlink()
+        return sorted(_doing(run, noted) for run in runs) or ["nothing"]
+
+    def _stuck(self, client: Client) -> None:
+        """No unfinished run may stand still for so long, unless it waits for its target."""
+        time.sleep(0.5)  # what became ready this moment takes its runs up
+        try:
+            before = {r.name: r for r in client.runs(_UNFINISHED)}
+        except PipelineHostError as error:
+            self._record.violated(f"the host does not answer after a restart: {error!r}")
+            return
+        self._record.count("looks for runs that stand still")
+        time.sleep(STUCK_SECONDS)
+        for name, run in before.items():
+            now = client.run(name)
+            if now.state in (Run.STATE_WAITING_FOR_TARGET, *checks.FINISHED):
+                continue
+            if (now.revision, now.state) == (run.revision, run.state):
+                where = Run.State.Name(now.state), [Step.State.Name(s.state) for s in now.steps]
+                self._record.violated(f"{name} stood still for {STUCK_SECONDS:g} s after a restart: {where}")
+
+    def _judge(self, client: Client) -> dict[str, object]:
+        """Everything that must hold, once all clients have what they asked for."""
+        for problem in checks.leftovers(self._host.data):
+            self._record.violated(problem)
+        runs = {run.name: run for run in client.runs()}
+        if (code := self._host.stop()) != 0:
+            self._record.violated(f"the host stopped with exit code {code}")
+        inside = EmulatorProcess(
+            self._host.data, *(f"{INSIDE}-{name}" for name in (*_DEVELOPMENT, *_TARGETS))
+        )
+        inside.start()
+        try:
+            urls = {
+                f"environments/{side}-{name}": where.url(f"{side}-{name}")
+                for side, where in ((INSIDE, inside), (OUTSIDE, self._environments))
+                for name in (*_DEVELOPMENT, *_TARGETS)
+            }
+            imports = checks.imports(self._record, runs, urls)
+        finally:
+            inside.stop()
+        self._environments.stop()
+        for folder in (self._host.data, self._environments.folder):
+            for path in sorted((folder / "environments").glob("*.sqlite")):
+                with contextlib.closing(sqlite3.connect(path)) as database:
+                    for problem in checks.integrity(database):
+                        self._record.violated(f"{path.name}: {problem}")
+        with contextlib.closing(sqlite3.connect(self._host.data / "pipelinehost.db")) as database:
+            facts = checks.store(self._record, runs, database)
+        checks.artifacts(self._record, self._host.data)
+        checks.logs(self._record, self._host.folder, self._environments.folder)
+        return {**facts, "imports in the environments' history": imports}
+
+
+def _doing(run: Run, noted: set[tuple[str, str]]) -> str:
+    side = OUTSIDE if OUTSIDE in run.target_environment else INSIDE
+    running = next((s.kind for s in run.steps if s.state == Step.STATE_RUNNING), None)
+    if running is None:
+        return f"{side} {Run.State.Name(run.state).removeprefix('STATE_').lower()}"
+    what = Step.Kind.Name(running).removeprefix("KIND_").lower()
+    if running == Step.KIND_IMPORT:
+        known = [key for key in ("intent", "operation") if (run.name, f"import.{key}") in noted]
+        what += f", {known[-1] if known else 'nothing'} noted"
+    return f"{side} {what}"
+
+
+def _free_port() -> int:
+    for _ in range(100):
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no free port")
