@@ -387,8 +387,8 @@ CORPUS: list[tuple[str, str, Callable[[], bytes]]] = [
         + b"/></Zs></ImportExportXml>")),
     ("many namespaces", "xml.namespaces", lambda: xml(
         b"<ImportExportXml " + b" ".join(b"xmlns:n%d='u:%d'" % (n, n) for n in range(99)) + b"/>")),
-    ("large XML", "xml.size", lambda: xml(
-        b"<ImportExportXml>" + random.Random(1).randbytes(17 << 20).hex().encode() + b"</ImportExportXml>")),
+    ("large XML", "xml.size", lambda: craft([
+        solution()[0], Entry("customizations.xml", b" " * (33 << 20), method=0), solution()[2]])),
     ("JSON cut off", "json.malformed", lambda: with_flow(b'{"properties": {')),
     ("JSON in UTF-16", "json.malformed", lambda: with_flow('{"properties": {}}'.encode("utf-16"))),
     ("deep JSON", "json.malformed", lambda: with_flow(b"[" * 100_000)),
