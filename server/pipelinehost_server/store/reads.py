@@ -322,11 +322,11 @@ class Reads:
     def due_runs(self, limit: int = 100) -> list[str]:
         """Names of the runs that can be advanced now.
 
-        Unfinished runs that neither wait for their target nor are unknown, oldest first; then, for each
-        environment that nobody has, the first that waits for it. At most ``limit`` of either sort, so that
-        neither hides the other.
+        For each environment that nobody has the first run that waits for it; then unfinished runs that neither
+        wait for their target nor are unknown, oldest first. At most ``limit`` of either sort, so that neither
+        hides the other.
         """
-        return self._names(_DUE, limit) + self._names(_FIRST_IN_QUEUE, limit)
+        return self._names(_FIRST_IN_QUEUE, limit) + self._names(_DUE, limit)
 
     def unknown_runs(self) -> list[str]:
         """Names of the runs of which nobody knows whether their import was applied, oldest first."""
