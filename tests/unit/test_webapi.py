@@ -842,6 +842,13 @@ async def test_variables_are_joined_with_their_values() -> None:
     assert len(script.requests) == 3  # 20 names at a time, and no value without a definition
 
 
+async def test_text_that_nothing_can_store_is_bad() -> None:
+    script = Script(raw(b'{"value":[{"connectionreferencelogicalname":"x\\ud800"}]}'))
+    async with api(script) as web:
+        with pytest.raises(BadAnswer, match="not valid text"):
+            await web.connection_references()
+
+
 async def test_components_get_the_identity_that_packages_use() -> None:
     def row(
         code: int, name: str, schema_name: str = "", table: str = "", parent: str = ""
