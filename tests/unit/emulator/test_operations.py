@@ -14,14 +14,14 @@ import uuid
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import pytest
 from tests.unit.emulator.asked import Asked, import_body, package
 
 from pipelinehost_dataverse.emulator import EmbeddedEnvironment, EnvironmentInUseError, layers
-from pipelinehost_dataverse.solution import Table, WebResource
+from pipelinehost_dataverse.solution import ComponentKey, Solution, Table, WebResource
 
 EXPENSE = Table("cts_expense")
 TRAVEL = package("Travel", "1.0", EXPENSE)
@@ -29,7 +29,7 @@ LARGE = package("Large", "1.0", *(WebResource(f"cts_{n}.js", b"x") for n in rang
 
 
 async def test_an_import_moves_through_several_percentages(tmp_path: Path) -> None:
-    async with Asked.open(tmp_path / "a.sqlite", pace=0.4) as env:
+    async with Asked.open(tmp_path / "a.sqlite", pace=0.8) as env:
         started = time.monotonic()
         ids = await env.start(LARGE)
         row = await env.get(f"asyncoperations({ids['AsyncOperationId']})")
@@ -42,14 +42,27 @@ async def test_an_import_moves_through_several_percentages(tmp_path: Path) -> No
             seen.append(job["progress"])
             states.append((row["statecode"], row["statuscode"]))
             await asyncio.sleep(0.005)
-        assert time.monotonic() - started >= 0.36, "the pace was kept"
+        assert time.monotonic() - started >= 0.72, "the pace was kept"
         assert seen == sorted(seen)
         assert len({percent for percent in seen if 25 < percent < 85}) >= 2, "among the components, too"
         assert (2, 20) in states
 
 
-async def test_a_second_operation_is_refused_while_one_runs(tmp_path: Path) -> None:
-    async with Asked.open(tmp_path / "a.sqlite", pace=0.5) as env:
+@pytest.fixture
+def go_on(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Imports wait for it, before their transaction begins."""
+    event, plain = threading.Event(), layers.facts
+
+    def waiting(solution: Solution) -> dict[ComponentKey, dict[str, object]]:
+        assert event.wait(20)
+        return plain(solution)
+
+    monkeypatch.setattr(layers, "facts", waiting)
+    return event
+
+
+async def test_a_second_operation_is_refused_while_one_runs(tmp_path: Path, go_on: threading.Event) -> None:
+    async with Asked.open(tmp_path / "a.sqlite") as env:
         first = await env.start(LARGE)
         for path, body in (
             ("ImportSolutionAsync", import_body(TRAVEL)),
@@ -63,17 +76,19 @@ async def test_a_second_operation_is_refused_while_one_runs(tmp_path: Path) -> N
             assert "Cannot start another [" in answer.json()["error"]["message"]
         assert (await env.stage(TRAVEL))["StageSolutionStatus"] == "Passed", "staging changes nothing"
         await env.connect("mine")
+        go_on.set()
         assert (await env.finished(first["AsyncOperationId"])).succeeded
         assert (await env.install(TRAVEL)).succeeded
         assert [row[0] for row in await env.history()] == ["Large", "Travel"]
 
 
-async def test_of_many_imports_posted_at_once_one_is_accepted(tmp_path: Path) -> None:
-    async with Asked.open(tmp_path / "a.sqlite", pace=0.3) as env:
+async def test_of_many_imports_posted_at_once_one_is_accepted(tmp_path: Path, go_on: threading.Event) -> None:
+    async with Asked.open(tmp_path / "a.sqlite") as env:
         answers = await asyncio.gather(
             *(env.request("POST", "ImportSolutionAsync", import_body(TRAVEL)) for _ in range(8))
         )
         assert sorted(answer.status_code for answer in answers) == [200] + [429] * 7
+        go_on.set()
         accepted = next(answer.json() for answer in answers if answer.status_code == 200)
         assert (await env.finished(accepted["AsyncOperationId"])).succeeded
         assert len(await env.history()) == 1
@@ -279,15 +294,14 @@ class Served:
         assert self.url.startswith("http://127.0.0.1:"), self.url
         assert self.url.endswith("/qa/api/data/v9.2/")
 
-    def kill(self) -> None:
-        self.child.kill()
-        self.end()
+    def __enter__(self) -> Self:
+        return self
 
-    def end(self) -> int:
-        code = self.child.wait(20)
+    def __exit__(self, *_: object) -> None:
+        self.child.kill()
+        self.child.wait()
         assert self.child.stdout is not None
         self.child.stdout.close()
-        return code
 
 
 def _post(url: str, content: bytes, message: str = "ImportSolutionAsync") -> dict[str, str]:
@@ -298,14 +312,14 @@ def _post(url: str, content: bytes, message: str = "ImportSolutionAsync") -> dic
 
 
 def test_a_server_stops_on_sigterm_and_serves_links_below_its_prefix(tmp_path: Path) -> None:
-    served = Served(tmp_path)
-    answer = httpx.get(f"{served.url}solutions", headers={"Prefer": "odata.maxpagesize=100"})
-    assert answer.headers.get_list("date") == [answer.headers["date"]], "one clock only"
-    following = httpx.get(answer.json()["@odata.nextLink"])
-    assert following.url.path == "/qa/api/data/v9.2/solutions"
-    assert len(following.json()["value"]) == 426 + 1 - 100
-    served.child.send_signal(signal.SIGTERM)
-    assert served.end() == 0
+    with Served(tmp_path) as served:
+        answer = httpx.get(f"{served.url}solutions", headers={"Prefer": "odata.maxpagesize=100"})
+        assert answer.headers.get_list("date") == [answer.headers["date"]], "one clock only"
+        following = httpx.get(answer.json()["@odata.nextLink"])
+        assert following.url.path == "/qa/api/data/v9.2/solutions"
+        assert len(following.json()["value"]) == 426 + 1 - 100
+        served.child.send_signal(signal.SIGTERM)
+        assert served.child.wait(20) == 0
     EmbeddedEnvironment.open(tmp_path / "qa.sqlite", name="qa").close()
 
 
@@ -327,16 +341,15 @@ async def test_a_killed_upgrade_is_applied_once(tmp_path: Path, where: str) -> N
     async with Asked.open(path) as env:
         assert (await env.install(package("Large", "0.9", EXPENSE))).succeeded
     if where == "while it waits":
-        served = Served(tmp_path, "--pace", "60")
-        ids = _post(served.url, LARGE, "StageAndUpgradeAsync")
-        async with httpx.AsyncClient() as client:
-            job = await client.get(f"{served.url}importjobs({ids['ImportJobKey']})")
-        assert job.json()["progress"] < 100
-        served.kill()
+        with Served(tmp_path, "--pace", "60") as served:
+            ids = _post(served.url, LARGE, "StageAndUpgradeAsync")
+            async with httpx.AsyncClient() as client:
+                job = await client.get(f"{served.url}importjobs({ids['ImportJobKey']})")
+            assert job.json()["progress"] < 100
     else:
-        served = Served(tmp_path, before=DIE_INSIDE.format(function=where))
-        ids = _post(served.url, LARGE, "StageAndUpgradeAsync")
-        assert served.end() == -signal.SIGKILL
+        with Served(tmp_path, "--pace", "0.5", before=DIE_INSIDE.format(function=where)) as served:
+            ids = _post(served.url, LARGE, "StageAndUpgradeAsync")
+            assert served.child.wait(20) == -signal.SIGKILL
     async with Asked.open(path) as env:
         outcome = await env.finished(ids["AsyncOperationId"])
         assert outcome.succeeded, outcome
@@ -349,12 +362,9 @@ async def test_a_killed_upgrade_is_applied_once(tmp_path: Path, where: str) -> N
 async def test_kills_at_any_moment_never_apply_an_import_twice_or_half(tmp_path: Path) -> None:
     for moment in (0.0, 0.01, 0.03, 0.06, 0.1):
         data = tmp_path / str(moment)
-        served = Served(data)
-        ids = _post(served.url, LARGE)
-        timer = threading.Timer(moment, served.child.kill)
-        timer.start()
-        served.end()
-        timer.join()
+        with Served(data) as served:
+            ids = _post(served.url, LARGE)
+            await asyncio.sleep(moment)
         async with Asked.open(data / "qa.sqlite") as env:
             assert (await env.finished(ids["AsyncOperationId"])).succeeded
             assert await env.history() == [("Large", "1.0", 1, True)]
