@@ -76,6 +76,7 @@ SECONDS: Final[Mapping[str, float]] = {
     "ListConnections": 120,
     "CreateConnection": 120,
     "DeleteConnection": 120,
+    "Deploy": 120,
     "DescribeSolution": 600,
     "UploadArtifact": _STREAM_SECONDS,
 }
