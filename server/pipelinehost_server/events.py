@@ -24,14 +24,15 @@ _SEQUENCE = attrgetter("sequence")
 class _Log:
     """The newest events of a run; every event after ``floor`` is or will be here."""
 
-    __slots__ = ("_batch", "_batch_after", "_waiters", "events", "floor", "followers", "queued")
+    __slots__ = ("_batch", "_batch_after", "events", "floor", "followers", "queued", "waiters")
 
     def __init__(self, floor: int, *, queued: bool) -> None:
         self.events: list[Event] = []
         self.floor = floor
         self.queued = queued
         self.followers = 0
-        self._waiters: set[asyncio.Future[None]] = set()
+        # A future for each who waits: a task that is cancelled cancels what it awaits.
+        self.waiters: set[asyncio.Future[None]] = set()
         self._batch: Sequence[Event] = ()
         self._batch_after = -1
 
@@ -55,23 +56,34 @@ class _Log:
 
     def wake(self) -> None:
         """Lets every follower that waits look again."""
-        waiters, self._waiters = self._waiters, set()
+        waiters, self.waiters = self.waiters, set()
         for waiter in waiters:
-            _release(waiter)
+            if not waiter.done():
+                waiter.set_result(None)
 
-    async def wait(self, seconds: float | None) -> None:
-        """Returns at the next :meth:`wake`, or when the time is over."""
-        # A future for each: a task that is cancelled cancels what it awaits.
-        loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[None] = loop.create_future()
-        self._waiters.add(waiter)
-        timer = None if seconds is None else loop.call_later(seconds, _release, waiter)
-        try:
-            await waiter
-        finally:
-            self._waiters.discard(waiter)
-            if timer is not None:
-                timer.cancel()
+
+class _Alarm:
+    """Wakes a follower that has waited for some seconds; one timer in all, not one for each wait."""
+
+    __slots__ = ("_loop", "_seconds", "_timer", "since", "waiter")
+
+    def __init__(self, seconds: float, loop: asyncio.AbstractEventLoop) -> None:
+        self._seconds = seconds
+        self._loop = loop
+        self.since = loop.time()
+        self.waiter: asyncio.Future[None] | None = None
+        self._timer = loop.call_later(seconds, self._ring)
+
+    def _ring(self) -> None:
+        rest = self.since + self._seconds - self._loop.time()
+        if rest <= 0:
+            if self.waiter is not None and not self.waiter.done():
+                self.waiter.set_result(None)
+            rest = self._seconds
+        self._timer = self._loop.call_later(rest, self._ring)
+
+    def cancel(self) -> None:
+        self._timer.cancel()
 
 
 class Feed:
@@ -101,7 +113,10 @@ class Feed:
             idle: seconds after which an empty batch says that nothing happened. An empty batch also comes
                 when another run's change may have moved this one in the queue of its target.
         """
+        loop = asyncio.get_running_loop()
         log = self._enter(run)
+        alarm = None if idle is None else _Alarm(idle, loop)
+        waiter: asyncio.Future[None] | None = None
         try:
             while not self._closed:
                 batch: Sequence[Event]
@@ -109,20 +124,28 @@ class Feed:
                     page = self._store.reads.events_of_run(run, after, _PAGE)
                     # A page that is not full shows that up to the floor there is no more.
                     after = max(page[-1].sequence if page else 0, log.floor if len(page) < _PAGE else 0)
+                    if not page:
+                        continue
                     batch = _without_old_progress(page)
                 else:
                     batch = log.after(after)
+                    if not batch:
+                        waiter = loop.create_future()
+                        log.waiters.add(waiter)
+                        if alarm is not None:
+                            alarm.since, alarm.waiter = loop.time(), waiter
+                        await waiter
+                        if after < log.floor or self._closed:
+                            continue
+                        batch = log.after(after)
                     if batch:
                         after = batch[-1].sequence
-                    else:
-                        await log.wait(idle)
-                        if log.after(after):
-                            continue
-                        yield ()
-                        continue
-                if batch:
-                    yield batch
+                yield batch
         finally:
+            if waiter is not None:
+                log.waiters.discard(waiter)
+            if alarm is not None:
+                alarm.cancel()
             self._leave(run, log)
 
     def _enter(self, run: str) -> _Log:
@@ -156,11 +179,6 @@ class Feed:
             awake.update(log for log in self._logs.values() if log.queued)
         for log in awake:
             log.wake()
-
-
-def _release(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
 
 
 def _without_old_progress(events: Sequence[Event]) -> Sequence[Event]:
