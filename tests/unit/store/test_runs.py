@@ -204,7 +204,7 @@ async def test_what_is_due(store: Store, make_run: MakeRun) -> None:
     assert set(reads.due_runs()[:2]) == {names[7], names[9]}  # a free target is not kept waiting
     assert reads.due_runs()[2:] == names[:3]  # oldest first
     await store.write(lambda tx: tx.save_run(runs[2], epoch=0, held=QA))
-    assert reads.due_runs() == [*names[:3], names[9]]  # nobody's turn at a held environment
+    assert reads.due_runs() == [names[9], *names[:3]]  # nobody's turn at a held environment
     assert set(reads.due_runs(limit=1)) == {names[0], names[9]}
     assert reads.unknown_runs() == [names[3]]
     assert reads.unfinished_runs() == [*names[:4], *names[7:]]
