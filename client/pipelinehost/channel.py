@@ -65,6 +65,9 @@ _OPTIONS: list[tuple[str, int | str]] = [
     ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
     # grpc would otherwise give all channels to one address the same connection.
     ("grpc.use_local_subchannel_pool", 1),
+    # Whoever reads a stream waits for it in gRPC's core. Otherwise a thread of the channel reads for all, and
+    # each reader wakes up ten times a second to look: 5,000 watches then do nothing but that.
+    ("SingleThreadedUnaryStream", 1),
     ("grpc.keepalive_time_ms", KEEPALIVE_SECONDS * 1000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.initial_reconnect_backoff_ms", 200),
@@ -155,7 +158,15 @@ class Connections:
         try:
             yield
         except grpc.RpcError as error:
-            raise from_rpc_error(error) from error
+            typed = from_rpc_error(error)
+            if typed.message.startswith("failed to connect"):  # grpc's words name neither host nor remedy
+                cause = typed.message.rpartition(": ")[2]
+                typed = Unavailable(
+                    typed.reason,
+                    f"The host at {self._address} cannot be reached: {cause}.",
+                    remedy=typed.remedy,
+                )
+            raise typed from error
         except ValueError as error:
             if self._closed:  # what grpc raises for a call on a closed channel
                 raise _closed() from error
