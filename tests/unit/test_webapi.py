@@ -457,6 +457,19 @@ async def test_a_download_without_a_package_is_bad(content: bytes) -> None:
             await web.export_solution("Sales", managed=True)
 
 
+async def test_padding_ends_the_base64_of_a_download() -> None:
+    text = base64.b64encode(bytes(2**20)).decode()  # longer than the pieces in which it is decoded
+    padded = text[: 2**20 - 4] + "AA==" + text[2**20 :]
+    script = Script(
+        answer({"AsyncOperationId": OPERATION, "ExportJobId": JOB}),
+        answer({"statecode": 3, "statuscode": 30}),
+        answer({"ExportSolutionFile": padded}),
+    )
+    async with api(script) as web:
+        with pytest.raises(BadAnswer, match="not base64"):
+            await web.export_solution("Sales", managed=True)
+
+
 async def test_a_failed_export_tells_the_environments_reason() -> None:
     failed = {
         "statecode": 3,

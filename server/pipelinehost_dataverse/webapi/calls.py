@@ -41,6 +41,7 @@ OnWait = Callable[[Wait], None]
 OFF_LOOP = 2**20
 """Bytes from which encoding and parsing leave the event loop."""
 _CHUNK = 3 * 2**20  # a multiple of 3, so that the base64 of the parts is the base64 of the whole
+_TEXT_CHUNK = 2**20  # a multiple of 4, likewise
 _ERROR_BYTES = 64 * 1024
 
 
@@ -165,26 +166,41 @@ class Answer:
         return found
 
     async def package(self, member: str) -> bytes:
-        """The bytes whose base64 text is that member of the body, without a copy of the text.
+        """The bytes whose base64 text is that member of the body; the body is used up.
 
         Raises:
             BadAnswer: there is no such member, or it is no base64.
         """
 
         def decoded() -> bytes:
-            found = re.search(rb'"' + re.escape(member.encode()) + rb'"\s*:\s*"', self.body)
-            end = self.body.find(b'"', found.end()) if found else -1
+            # JSON may write / as \/
+            body = self.body if b"\\" not in self.body else self.body.replace(b"\\/", b"/")
+            found = re.search(rb'"' + re.escape(member.encode()) + rb'"\s*:\s*"', body)
+            end = body.find(b'"', found.end()) if found else -1
             if not found or end < 0:
                 raise self.bad(f"the answer has no {member}")
-            text: bytes | memoryview[int] = memoryview(self.body)[found.end() : end]
-            if self.body.find(b"\\", found.end(), end) >= 0:  # JSON may write / as \/
-                text = bytes(text).replace(b"\\/", b"/")
             try:
-                return binascii.a2b_base64(text, strict_mode=True)
+                return _decoded(body, found.end(), end)
             except binascii.Error as error:
                 raise self.bad(f"{member} of the answer is not base64") from error
 
         return await asyncio.to_thread(decoded) if len(self.body) > OFF_LOOP else decoded()
+
+
+def _decoded(body: bytearray, start: int, end: int) -> bytes:
+    """What a part of ``body`` is the base64 text of.
+
+    Piece by piece, since one long conversion would keep every other thread from the interpreter, and in
+    place, since a package may have 120 MB.
+    """
+    size = 0
+    for at in range(start, end, _TEXT_CHUNK):
+        piece = binascii.a2b_base64(body[at : min(end, at + _TEXT_CHUNK)], strict_mode=True)
+        if len(piece) % 3 and at + _TEXT_CHUNK < end:
+            raise binascii.Error("padding before the end")
+        body[size : size + len(piece)] = piece
+        size += len(piece)
+    return bytes(memoryview(body)[:size])
 
 
 @dataclass(frozen=True, slots=True)
