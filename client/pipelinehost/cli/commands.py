@@ -1285,7 +1285,7 @@ def artifact_download(session: Session, name: str, path: Path, source: bool, for
 
 
 @artifact_group.command("restore")
-@click.argument("name", metavar="ARTIFACT")
+@click.argument("name", metavar="ARTIFACT|FILE")
 @click.option("-e", "--environment", required=True, help="Development environment to restore into.")
 @click.option("--note", default="", help="Text for the record.")
 @_wait
@@ -1301,9 +1301,12 @@ def artifact_restore(
     timeout: float | None,
     form: str,
 ) -> int:
-    """Import an artifact's unmanaged package into a development environment."""
+    """Import an artifact's unmanaged package into a development environment. A FILE is uploaded first."""
     client = session.client
-    return _follow(client, client.restore(name, environment, note=note), form, wait=wait, timeout=timeout)
+    artifact, other = _source(client, name)
+    return _follow(
+        client, client.restore(artifact or other, environment, note=note), form, wait=wait, timeout=timeout
+    )
 
 
 # Events

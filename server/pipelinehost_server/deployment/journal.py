@@ -248,9 +248,9 @@ class Journal:
             step.percent = 0
             if not run.HasField("start_time"):
                 run.start_time.CopyFrom(_now())
-        else:
+        elif step_state == Step.STATE_SUCCEEDED:
             step.end_time.CopyFrom(_now())
-            step.percent = 100 if step_state == Step.STATE_SUCCEEDED else 0
+            step.percent = 100
         events = [_event(run, Event.KIND_STEP_CHANGED, step=step)]
         if run.state != run_state:
             events.insert(0, self._moved(run, run_state))

@@ -356,7 +356,8 @@ class Execution:
         await self.journal.record(findings=findings, results=[_component_result(c) for c in parts])
         if progress.state is not OperationState.SUCCEEDED:
             raise Stopped(findings[0], recorded=True)
-        return f"{len(parts)} components" if parts else "done"
+        count = sum(c.kind != "solutionManifest" for c in parts)
+        return f"{count} components" if count else "done"
 
     async def _publish(self) -> str:
         environment, api = await self._connect(self.journal.run.target_environment, Step.KIND_PUBLISH)

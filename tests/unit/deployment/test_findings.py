@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from pipelinehost_server.deployment.findings import CATALOGUE, finding
 
 ROOT = Path(__file__).resolve().parents[3]
