@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator, Mapping
 
-from benchmarks import herd, unary, watchers
+from benchmarks import herd, imports, unary, watchers
 from benchmarks.figures import Figure, others
 
 _NOISY = 0.1
@@ -15,6 +15,7 @@ BENCHMARKS: Mapping[str, Callable[[], Iterator[Figure]]] = {
     "unary": unary.measure,
     "watchers": watchers.measure,
     "herd": herd.measure,
+    "imports": imports.measure,
 }
 
 
