@@ -8,6 +8,7 @@ folder (.demo) until the next one.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -58,7 +59,11 @@ def main() -> int:
         chapter("Three environments and a pipeline, from one file")
         run("apply", "-f", str(HERE / "pipeline.yaml"))
         with Client(address) as client:
-            code = ours(client) if package is None else yours(client, package)
+            try:
+                code = ours(client) if package is None else yours(client, package)
+            except PipelineHostError as error:
+                say(f"\n{error.message}\n  Next: {error.remedy}")
+                return 1
         chapter("What was done")
         run("run", "list")
     say(f"\nThe demo took {time.monotonic() - begun:.0f} s. Its data is in .demo; the next demo replaces it.")
@@ -91,11 +96,7 @@ def ours(client: Client) -> int:
 
 def yours(client: Client, package: Path) -> int:
     """A package that nobody here wrote; asks for nothing that it could find out itself."""
-    try:
-        artifact = client.upload(package)
-    except PipelineHostError as error:
-        say(f"\n{package.name}: {error.message}\n  Next: {error.remedy}")
-        return 1
+    artifact = client.upload(package)
     kind = "managed" if artifact.managed else "unmanaged"
     chapter(f"{artifact.display_name or artifact.solution} {artifact.version}, {kind}")
     what = artifact.name
@@ -121,20 +122,29 @@ def refused(artifact: Artifact) -> int:
 
 
 def fill(client: Client, artifact: Artifact) -> list[str]:
-    """Create the connections that a package asks for, and make up values for variables that have none."""
-    options: list[str] = []
-    made_up = False
+    """Create the connections that a package asks for, make up values for variables that have none, and write
+    both into a settings file.
+    """
+    connections: list[dict[str, str]] = []
+    values: list[dict[str, str]] = []
     for setting in client.describe(artifact=artifact.name).settings:
         if setting.kind == Setting.KIND_CONNECTION_REFERENCE:
+            name = f"demo-{len(connections) + 1}"
             for environment in ("qa", "production"):
-                connect(client, environment, setting.connector_id, f"demo-{setting.name}")
-            options += ["--connection", f"{setting.name}=demo-{setting.name}"]
+                connect(client, environment, setting.connector_id, name)
+            connections.append(
+                {"LogicalName": setting.name, "ConnectionId": name, "ConnectorId": setting.connector_id}
+            )
         elif setting.required and not setting.source:
-            options += ["--set", f"{setting.name}={PLACEHOLDERS.get(setting.type, 'demo')}"]
-            made_up = True
-    if made_up:
-        say("The package leaves values open; the demo makes them up.")
-    return options
+            values.append({"SchemaName": setting.name, "Value": PLACEHOLDERS.get(setting.type, "demo")})
+            say(f"  (the demo makes up a value for {setting.name})")
+    if not connections and not values:
+        return []
+    file = FOLDER / "settings.json"
+    file.write_text(
+        json.dumps({"EnvironmentVariables": values, "ConnectionReferences": connections}, indent=2)
+    )
+    return ["--settings", str(file)]
 
 
 def connect(client: Client, environment: str, connector: str, name: str) -> None:
