@@ -1,0 +1,1 @@
+"""The host of PipelineHost: configures pipelines, deploys solutions, keeps the record."""

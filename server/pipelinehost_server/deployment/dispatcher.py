@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from pipelinehost.errors import ResourceExhausted
 from pipelinehost.v1.resources_pb2 import Event, Run, RunError
+from pipelinehost_server import rules
 from pipelinehost_server.deployment.findings import CATALOGUE, finding
 from pipelinehost_server.deployment.journal import Journal, Parked
 from pipelinehost_server.deployment.run import Execution, LookAgain
@@ -61,7 +62,12 @@ class Dispatcher:
         self._loop = None
 
     def _on_events(self, events: Sequence[Event]) -> None:
-        if any(e.kind in _WAKING for e in events):
+        for event in events:
+            if event.kind not in _WAKING:
+                continue
+            # Whoever has changed a run that was to be looked at later does not wait for that.
+            if (timer := self._later.pop(event.subject, None)) is not None:
+                timer.cancel()
             self._wake.set()
 
     async def _run(self) -> None:
@@ -90,6 +96,8 @@ class Dispatcher:
     async def _advance(self, name: str) -> None:
         try:
             journal = await Journal.claim(self._store, name)
+            if journal.run.state in rules.FINISHED:  # cancelled since it was found to be due
+                return
             try:
                 await self._execution(journal).advance()
             except (Parked, Fenced):

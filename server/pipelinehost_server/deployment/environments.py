@@ -81,12 +81,10 @@ class Environments:
     def quiet_period(self, environment: Environment) -> timedelta:
         """How long nothing may be seen of an import before it counts as never received.
 
-        In this process nothing outlives the host, so an embedded environment needs none. On loopback a
-        request can lie in a socket for a moment. A real environment gets the connector's period.
+        On this machine a request can lie in a socket or in a thread for a moment. A real environment gets the
+        connector's period.
         """
-        if not environment.url:
-            return timedelta()
-        if environment.url.startswith("http://"):
+        if not environment.url or environment.url.startswith("http://"):
             return timedelta(seconds=2)
         return webapi.QUIET_PERIOD
 
