@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,40 @@ def test_a_failed_run_that_is_retried_has_not_ended(idle: Bed) -> None:
     assert states == [Run.STATE_FAILED, Run.STATE_QUEUED]
     ended = move(idle, run, Run.STATE_CANCELLED)
     assert [r.run for r in stream if r.HasField("run")] == [ended]
+
+
+def test_a_failure_that_is_history_does_not_end_a_watch(idle: Bed) -> None:
+    """The run is retried between the event of its failure and the watcher's look at it."""
+    run = asked(idle)
+    move(idle, run, Run.STATE_FAILED)
+    idle.call("RetryRun", api.RetryRunRequest(name=run.name))
+    ended = move(idle, run, Run.STATE_CANCELLED)
+    events = idle.call("ListEvents", api.ListEventsRequest(filter=f"subject = {run.name}")).events
+
+    class OneByOne(Feed):
+        async def follow(
+            self,
+            run: str,
+            after: int,
+            idle: float | None = None,
+        ) -> AsyncIterator[Sequence[Event]]:
+            for event in events:
+                if event.sequence > after:
+                    yield [event]
+
+    async def seen() -> list[Any]:
+        maker = Watch(idle.store, OneByOne(idle.store), b"secret", 1)
+        now = idle.store.reads.run(run.name)
+        assert now is not None
+        return [r async for r in maker.run(now, maker._token(run.name, run.revision))]
+
+    responses = idle.thread.run(seen())
+    assert [r.event.run.to for r in responses[:-1]] == [
+        Run.STATE_FAILED,
+        Run.STATE_QUEUED,
+        Run.STATE_CANCELLED,
+    ]
+    assert responses[-1].run == ended
 
 
 def test_a_token_of_another_run_or_store_is_out_of_range(idle: Bed, tmp_path: Path) -> None:

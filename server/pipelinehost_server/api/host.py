@@ -487,9 +487,7 @@ def _event(kind: Event.Kind, caller: Caller, subject: str, **detail: Any) -> Eve
 
 def _once(request: _Mutation, caller: Caller) -> Once:
     """What makes a request be done once; one without a ``request_id`` gets an id of its own."""
-    request_id = request.request_id
-    request.request_id = ""
     body = request.SerializeToString(deterministic=True)
-    request.request_id = request_id
     method = f"/pipelinehost.v1.PipelineHost/{request.DESCRIPTOR.name.removesuffix('Request')}"
-    return Once(caller.name, request_id or secrets.token_hex(16), method, hashlib.sha256(body).digest())
+    request_id = request.request_id or secrets.token_hex(16)
+    return Once(caller.name, request_id, method, hashlib.sha256(body).digest())
