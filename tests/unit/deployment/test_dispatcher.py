@@ -1,0 +1,79 @@
+"""Who is advanced when: races with callers, and what is looked at again later."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from tests.unit.deployment.conftest import Host, once
+
+from pipelinehost.v1.pipeline_host_pb2 import CancelRunRequest, ResolveRunRequest, RetryRunRequest
+from pipelinehost.v1.resources_pb2 import Event, Run, Step
+from pipelinehost_dataverse.solution import Table, new_manifest, write
+from pipelinehost_dataverse.webapi import AnswerLost, Reconciled, Verdict, WebApi
+
+
+def managed(name: str = "Sales", version: str = "1.0.0.0") -> bytes:
+    return write(new_manifest(name, version, managed=True), Table(f"cts_{name.lower()}"))
+
+
+async def test_a_run_that_is_cancelled_before_it_is_taken_up_stays_so(
+    host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    artifact = await host.upload(managed())
+
+    async def ask_and_cancel() -> Run:
+        run = await host.asked(artifact=artifact.name, stage="qa")
+        return await host.deployment.cancel(CancelRunRequest(name=run.name), "admin", once())
+
+    cancelled = await asyncio.gather(*(ask_and_cancel() for _ in range(40)))
+    await asyncio.sleep(0.3)
+    for run in cancelled:
+        assert (await host.ended(run)).state == Run.STATE_CANCELLED
+        assert host.events(run)[-1].run.to == Run.STATE_CANCELLED
+    assert [r.getMessage() for r in caplog.records if r.levelname == "ERROR"] == []
+
+
+async def unknown(host: Host, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A run of which nobody can tell what became of its import; it is looked at again in an hour."""
+
+    async def cannot_tell(*_: object, **__: object) -> Reconciled:
+        return Reconciled(
+            Verdict.UNDECIDED, None, datetime.now(UTC), None, timedelta(hours=1), ("there is nothing to see",)
+        )
+
+    async def lost(*_: object, **__: object) -> None:
+        raise AnswerLost("the connection broke", operation="POST ImportSolutionAsync")
+
+    monkeypatch.setattr(WebApi, "reconcile", cannot_tell)
+    with monkeypatch.context() as patched:
+        patched.setattr(WebApi, "start_import", lost)
+        artifact = await host.upload(managed())
+        run = await host.asked(artifact=artifact.name, stage="qa")
+        return await host.until(run, lambda r: r.state == Run.STATE_UNKNOWN)
+
+
+async def test_a_resolved_run_goes_on_at_once(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = await unknown(host, monkeypatch)
+    request = ResolveRunRequest(
+        name=run.name, resolution=ResolveRunRequest.RESOLUTION_APPLIED, reason="I saw it there"
+    )
+    await host.deployment.resolve(request, "admin", once())
+    ended = await host.ended(run, seconds=5)
+    assert ended.error.code == "VERIFY_FAILED", "verify looks for itself"
+
+
+async def test_a_run_resolved_as_not_applied_is_retried_at_once(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await unknown(host, monkeypatch)
+    request = ResolveRunRequest(
+        name=run.name, resolution=ResolveRunRequest.RESOLUTION_NOT_APPLIED, reason="It is not there"
+    )
+    await host.deployment.resolve(request, "admin", once())
+    await host.deployment.retry(RetryRunRequest(name=run.name), "admin", once())
+    ended = await host.ended(run, seconds=5)
+    assert (ended.state, ended.steps[1].state) == (Run.STATE_SUCCEEDED, Step.STATE_SUCCEEDED)
+    assert await host.history("qa") == ["1.0.0.0"]
+    assert host.events(ended)[-1].kind == Event.KIND_RUN_STATE_CHANGED
