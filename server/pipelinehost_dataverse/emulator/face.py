@@ -270,7 +270,7 @@ class Face:
     async def _stage(self, call: _Call) -> Response:
         body, content = await _body(call.request)
         _only(body, {"CustomizationFile"}, "StageSolution")
-        package = _package(content)
+        package = await asyncio.to_thread(_package, content)
         results = await asyncio.to_thread(self._engine.stage, package)
         return _result(call, "StageSolutionResponse", {"StageSolutionResults": results})
 
@@ -285,7 +285,7 @@ class Face:
             self._environment.accept,
             message,
             body,
-            package=None if content is None else _package(content),
+            package=None if content is None else await asyncio.to_thread(_package, content),
             upload=request.upload,
             job=request.job,
         )

@@ -17,7 +17,6 @@ import httpx
 from pipelinehost_dataverse.solution.model import Version
 from pipelinehost_dataverse.webapi import records
 from pipelinehost_dataverse.webapi.calls import (
-    OFF_LOOP,
     Answer,
     Body,
     Call,
@@ -610,9 +609,8 @@ class WebApi:
         if not text:
             return None
         try:
-            if len(text) > OFF_LOOP:
-                return await asyncio.to_thread(read_import_log, text)
-            return read_import_log(text)
+            # The log of a large package takes tens of milliseconds.
+            return await asyncio.to_thread(read_import_log, text)
         except ValueError as error:
             raise answer.bad(str(error)) from error
 

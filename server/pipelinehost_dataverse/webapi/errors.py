@@ -20,8 +20,10 @@ def plain(text: str, limit: int = 2000) -> str:
     Terminal escapes are cut out, every run of white space and control, format or unpaired surrogate
     characters becomes one space, and what is longer than ``limit`` characters is cut.
     """
-    text = _ESCAPES.sub(" ", text[: limit * 4])
-    text = "".join(" " if unicodedata.category(c) in {"Cc", "Cf", "Cs", "Zl", "Zp"} else c for c in text)
+    text = text[: limit * 4]
+    if not text.isprintable():  # nothing of these sorts is printable, and an import log has thousands of texts
+        text = _ESCAPES.sub(" ", text)
+        text = "".join(" " if unicodedata.category(c) in {"Cc", "Cf", "Cs", "Zl", "Zp"} else c for c in text)
     text = " ".join(text.split())
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
