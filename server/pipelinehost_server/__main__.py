@@ -161,6 +161,8 @@ def _log_to_stderr(level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LogLines())
     logging.basicConfig(level=level.upper(), handlers=[handler])
+    # A line for every request to an environment, a large import's polls among them, tells nobody anything.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     # grpc's own words about a broken connection tell nothing that the guard does not.
     logging.getLogger("grpc._cython.cygrpc").setLevel(logging.ERROR)
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")

@@ -34,6 +34,7 @@ from pipelinehost_server.encryption import Encryption
 from pipelinehost_server.events import Feed
 from pipelinehost_server.store import Store, Transaction
 
+_SWITCH_SECONDS = 0.0005
 GRACE_SECONDS = 10.0
 """How long calls that are under way may take when the host stops."""
 
@@ -193,7 +194,9 @@ class Host:
 
 async def serve(config: Config) -> None:
     """Runs a host until it gets SIGTERM or SIGINT; a line on standard output says that it is ready."""
-    # Here goes sys.setswitchinterval(): how long a thread that parses a package may keep the loop waiting.
+    # How long a thread that reads a package or imports one may keep the loop waiting. With Python's own 5 ms
+    # the callers of a busy host feel every such thread; `python -m benchmarks imports` shows by how much.
+    sys.setswitchinterval(_SWITCH_SECONDS)
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
