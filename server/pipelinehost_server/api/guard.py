@@ -415,7 +415,7 @@ def disk_full() -> ResourceExhausted:
 
 def _overdue(limit: float) -> DeadlineExceeded:
     return DeadlineExceeded(
-        ErrorReason.ERROR_REASON_LIMIT_EXCEEDED,
+        ErrorReason.ERROR_REASON_TIME_LIMIT,
         f"the host gave up after {limit:g} seconds; what was asked for may have been done",
         remedy="See whether it was done before you repeat it; with the same request_id it is not done twice.",
         metadata={"limit": f"{limit:g} seconds"},
