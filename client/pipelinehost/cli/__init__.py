@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
@@ -17,6 +18,8 @@ def main() -> None:
             "  Next: pip install 'pipelinehost[cli]'\n"
         )
         sys.exit(1)
+    # grpc's own log lines would be written across the live lines; what matters comes as an exception.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from pipelinehost.cli.commands import run
 
     sys.exit(run())

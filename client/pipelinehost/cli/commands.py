@@ -619,7 +619,8 @@ def run_show(session: Session, name: str, form: str) -> None:
             ("attempt", str(found.attempt) if found.attempt > 1 else ""),
             ("created", moment(found.create_time)),
             ("finished", moment(found.end_time)),
-            ("findings", f"{found.error_count} errors, {found.warning_count} warnings"),
+            ("errors", str(found.error_count) if found.error_count else ""),
+            ("warnings", str(found.warning_count) if found.warning_count else ""),
         ]
     )
     writer = out()

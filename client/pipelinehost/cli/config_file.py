@@ -15,9 +15,10 @@ from typing import Any, Literal
 from google.protobuf.message import Message
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from pipelinehost import names
-from pipelinehost.cli.console import plain
+from pipelinehost.cli.console import clean, plain
 from pipelinehost.client import Client
 from pipelinehost.errors import NotFound
 from pipelinehost.v1.resources_pb2 import Environment, Pipeline
@@ -91,8 +92,19 @@ def write(config: Config) -> str:
     yaml.indent(mapping=2, sequence=4, offset=2)
     yaml.width = 4096  # a folded line would only make differences harder to read
     text = io.StringIO()
-    yaml.dump(root, text)
+    yaml.dump(_quoted(root), text)
     return text.getvalue()
+
+
+def _quoted(value: Any) -> Any:
+    """The value with every text in quotes that YAML would fold or trim, or that a terminal would obey."""
+    if isinstance(value, dict):
+        return {_quoted(key): _quoted(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_quoted(item) for item in value]
+    if isinstance(value, str) and (clean(value) != value or value != value.strip() or "\xa0" in value):
+        return DoubleQuotedScalarString(value)
+    return value
 
 
 def compare(client: Client, config: Config) -> Iterator[Change]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import threading
 import time
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
@@ -10,7 +11,6 @@ from typing import Any, Protocol
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console, Group
 from rich.live import Live
-from rich.padding import Padding
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
@@ -37,6 +37,7 @@ _SEVERITIES = {
     Finding.SEVERITY_WARNING: ("!", "yellow", "warning"),
     Finding.SEVERITY_INFO: ("i", "cyan", "info"),
 }
+_LOST = "the host cannot be reached; trying again. The run goes on."
 _SENTENCES = {
     Run.STATE_QUEUED: "queued",
     Run.STATE_VALIDATING: "validating",
@@ -161,6 +162,7 @@ class _LiveView:
         self._pretty = _pretty(console)
         self._spinner = Spinner("dots" if self._pretty else "line", style="cyan")
         self._lost = ""
+        self._lock = threading.Lock()
         self._live = Live(
             console=console,
             get_renderable=self._render,
@@ -177,15 +179,21 @@ class _LiveView:
         self._live.stop()
 
     def take(self, response: WatchRunResponse) -> None:
-        self._lost = ""
-        self._followed.take(response)
+        with self._lock:  # a thread of Live draws
+            self._lost = ""
+            self._followed.take(response)
         if response.HasField("event") and response.event.HasField("finding"):
             self._console.print(finding(response.event.finding, self._console))
 
     def lost(self, error: PipelineHostError) -> None:
-        self._lost = "the host cannot be reached; trying again. The run goes on."
+        with self._lock:
+            self._lost = _LOST
 
     def _render(self) -> Any:
+        with self._lock:
+            return self._drawn()
+
+    def _drawn(self) -> Any:
         run = self._followed.run
         lines: list[Any] = [heading(run)]
         grid = Table.grid(padding=(0, 1))
@@ -202,7 +210,7 @@ class _LiveView:
             grid.add_row(*self._row(step))
         lines.append(grid)
         if self._lost:
-            lines.append(Padding(Text(self._lost, style="yellow"), (0, 0, 0, 4)))
+            lines.append(Text(f"    {self._lost}", style="yellow", no_wrap=True, overflow="ellipsis"))
         return Group(*lines)
 
     def _row(self, step: Step) -> tuple[Any, Any, Any, Any, Any]:
@@ -229,6 +237,7 @@ class _PlainView:
     def __init__(self, run: Run, console: Console) -> None:
         self._followed = _Followed(run)
         self._console = console
+        self._lost = False
         self._percent = 0
         self._place = 0
         self._written = time.monotonic()
@@ -241,11 +250,16 @@ class _PlainView:
         pass
 
     def take(self, response: WatchRunResponse) -> None:
+        self._lost = False
         before = Run()
         before.CopyFrom(self._followed.run)
         self._followed.take(response)
         run = self._followed.run
-        if response.HasField("heartbeat"):
+        if response.HasField("run"):
+            for step in run.steps:
+                if step.state == Step.STATE_RUNNING:  # it began before this watch
+                    self._step(step.start_time, step)
+        elif response.HasField("heartbeat"):
             self._heartbeat(response)
         elif response.HasField("event"):
             event = response.event
@@ -262,7 +276,9 @@ class _PlainView:
                     self._line(event.time, line)
 
     def lost(self, error: PipelineHostError) -> None:
-        self._line(None, "the host cannot be reached; trying again. The run goes on.")
+        if not self._lost:
+            self._lost = True
+            self._line(None, _LOST)
 
     def _heartbeat(self, response: WatchRunResponse) -> None:
         place = response.heartbeat.queue_position

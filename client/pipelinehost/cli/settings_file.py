@@ -122,7 +122,7 @@ def template(settings: Sequence[Setting]) -> tuple[str, list[str]]:
             )
             if not known:
                 kind = f" ({setting.type})" if setting.type else ""
-                remarks.append(f"{setting.name}{kind} {'needs' if setting.required else 'has no'} value")
+                remarks.append(f"{setting.name}{kind} {'needs a' if setting.required else 'has no'} value")
     root = {"EnvironmentVariables": variables, "ConnectionReferences": references}
     return json.dumps(root, ensure_ascii=False, indent=2) + "\n", remarks
 
