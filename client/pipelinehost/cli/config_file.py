@@ -203,14 +203,14 @@ def _differences(before: Any, after: Any, path: str = "") -> Iterator[tuple[str,
             yield from _differences(before.get(key), after.get(key), f"{path}.{key}" if path else key)
     elif isinstance(before, list | None) and isinstance(after, list | None) and _keyed(before, after):
         one, other = _by_key(before), _by_key(after)
+        if list(one) != list(other):
+            yield path, ", ".join(one) or "(empty)", ", ".join(other) or "(empty)"
         for key in [*one, *(k for k in other if k not in one)]:
             yield from _differences(one.get(key, {}), other.get(key, {}), f"{path}[{key}]")
-        if set(one) == set(other) and list(one) != list(other):
-            yield path, ", ".join(one), ", ".join(other)
     elif isinstance(after, dict) or isinstance(before, dict):
         yield from _differences(before or {}, after or {}, path)
     elif before != after:
-        yield path, _told(before), _told(after)
+        yield path, _told(False if before is None and after is True else before), _told(after)
 
 
 _KEYS = ("name", "schema_name", "logical_name")

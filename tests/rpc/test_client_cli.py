@@ -1,0 +1,512 @@
+"""The CLI against a real server: exit codes, what goes where, and the golden files of its output.
+
+``UPDATE_GOLDEN=1 pytest tests/rpc/test_client_cli.py`` writes the golden files anew; look at the difference.
+"""
+
+import datetime as dt
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from tests.rpc.fake_host import FakeHost
+
+from pipelinehost import errors
+from pipelinehost.cli import commands, console
+from pipelinehost.v1 import pipeline_host_pb2 as api
+from pipelinehost.v1.errors_pb2 import ErrorReason
+from pipelinehost.v1.resources_pb2 import (
+    Artifact,
+    Component,
+    Connection,
+    Environment,
+    Event,
+    Finding,
+    Pipeline,
+    Progress,
+    Requirement,
+    Run,
+    RunError,
+    Setting,
+    SettingSource,
+    Solution,
+    Stage,
+    Step,
+    Subject,
+)
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "cli"
+SHA = "3fa8c1d2b4e6" + "0" * 52
+
+
+class Ended(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHost]:
+    with FakeHost() as host:
+        seed(host)
+        monkeypatch.setenv("PIPELINEHOST_ADDRESS", host.address)
+        monkeypatch.setenv("PIPELINEHOST_TOKEN", "secret")
+        monkeypatch.setenv("TZ", "UTC")
+        time.tzset()
+        monkeypatch.chdir(tmp_path)
+        fixed = dt.datetime(2025, 10, 9, 9, 0, tzinfo=dt.UTC)
+        monkeypatch.setattr(console, "now", lambda: fixed)
+        yield host
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.fixture
+def cli(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[str], Ended]:
+    def call(line: str) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["pipelinehost", *shlex.split(line)])
+        capsys.readouterr()
+        code = commands.run()
+        written = capsys.readouterr()
+        return Ended(code, written.out, written.err)
+
+    return call
+
+
+def seed(host: FakeHost) -> None:
+    host.environments = {
+        e.name: e
+        for e in (
+            Environment(
+                name="environments/dev", kind=Environment.KIND_DEVELOPMENT, display_name="Development"
+            ),
+            Environment(
+                name="environments/qa",
+                kind=Environment.KIND_TARGET,
+                url="https://qa.crm4.dynamics.com",
+                region="europe",
+            ),
+            Environment(name="environments/prod", kind=Environment.KIND_TARGET, region="europe"),
+        )
+    }
+    stages = [
+        Stage(name="pipelines/sales/stages/qa", display_name="Quality", environment="environments/qa"),
+        Stage(name="pipelines/sales/stages/prod", environment="environments/prod"),
+    ]
+    host.pipelines["pipelines/sales"] = Pipeline(
+        name="pipelines/sales",
+        display_name="Sales \x1b[31mof Contoso",
+        development_environments=["environments/dev"],
+        stages=stages,
+    )
+    artifact = Artifact(
+        name=f"artifacts/{SHA}",
+        solution="ContosoSales",
+        version="1.2.0.0",
+        managed=True,
+        size=1_258_291,
+        source_environment="environments/dev",
+    )
+    artifact.create_time.seconds = 1_760_000_000
+    host.artifacts[artifact.name] = artifact
+    host.solutions["environments/dev"] = [
+        Solution(unique_name="ContosoSales", version="1.2.0.0", publisher="contoso")
+    ]
+    host.connections["environments/qa"] = [
+        Connection(
+            name="environments/qa/connections/0f1e",
+            connector_id="/providers/Microsoft.PowerApps/apis/shared_sql",
+            status="Connected",
+        )
+    ]
+    host.description = api.DescribeSolutionResponse(
+        solution="ContosoSales",
+        version="1.2.0.0",
+        publisher="contoso",
+        components=[
+            Component(kind="entity", name="contoso_order"),
+            Component(kind="workflow", name="Approve"),
+        ],
+        requirements=[
+            Requirement(
+                required=Subject(kind="entity", name="contoso_base"),
+                dependent=Subject(kind="workflow", name="Approve"),
+                solution="ContosoBase (1.0)",
+            )
+        ],
+        settings=[
+            Setting(
+                name="contoso_Sql",
+                kind=Setting.KIND_CONNECTION_REFERENCE,
+                required=True,
+                connector_id="/x/shared_sql",
+            ),
+            Setting(
+                name="contoso_Url",
+                kind=Setting.KIND_ENVIRONMENT_VARIABLE,
+                type="string",
+                value="https://qa",
+                source=SettingSource.SETTING_SOURCE_TARGET,
+            ),
+            Setting(name="contoso_Key", kind=Setting.KIND_ENVIRONMENT_VARIABLE, type="secret", required=True),
+        ],
+    )
+
+
+def warning() -> Finding:
+    return Finding(
+        code="VARIABLE_PACKAGED",
+        severity=Finding.SEVERITY_WARNING,
+        cause="contoso_Url takes the value that the package carries.",
+        remedy="Give it a value of its own.",
+        subject=Subject(kind="environmentvariabledefinition", name="contoso_Url", display_name="Address"),
+    )
+
+
+def plays(host: FakeHost, end: Run.State = Run.STATE_SUCCEEDED) -> None:
+    """Deployments go through all steps at once, and end as asked."""
+
+    async def script(run: Run) -> None:
+        run.start_time.seconds = 1_760_000_001
+        while not host.watches:  # the watch sees everything from its beginning
+            import asyncio
+
+            await asyncio.sleep(0.01)
+        await host.enter(run, Run.STATE_VALIDATING)
+        await host.step(run, Step.KIND_EXPORT, Step.STATE_RUNNING)
+        run.version, run.artifact = "1.2.0.0", f"artifacts/{SHA}"
+        await host.step(run, Step.KIND_EXPORT, Step.STATE_SUCCEEDED, "2 packages")
+        await host.step(run, Step.KIND_VALIDATE, Step.STATE_RUNNING)
+        await host.append(Event(kind=Event.KIND_FINDING, subject=run.name, finding=warning()))
+        run.warning_count = 1
+        host.findings[run.name] = [warning()]
+        await host.step(run, Step.KIND_VALIDATE, Step.STATE_SUCCEEDED, "1 warning")
+        await host.enter(run, Run.STATE_DEPLOYING)
+        await host.step(run, Step.KIND_IMPORT, Step.STATE_RUNNING)
+        for percent in (4, 15, 50, 100):
+            at = Progress(step=Step.KIND_IMPORT, percent=percent)
+            await host.append(Event(kind=Event.KIND_PROGRESS, subject=run.name, progress=at))
+        if end != Run.STATE_SUCCEEDED:
+            await host.step(run, Step.KIND_IMPORT, Step.STATE_FAILED)
+            run.end_time.seconds = 1_760_000_030
+            error = RunError(message="qa refused.", remedy="Ask its owner.", step=Step.KIND_IMPORT)
+            await host.enter(run, end, error=error)
+            return
+        for kind in (Step.KIND_IMPORT, Step.KIND_PUBLISH, Step.KIND_VERIFY):
+            if kind != Step.KIND_IMPORT:
+                await host.step(run, kind, Step.STATE_RUNNING)
+            await host.step(run, kind, Step.STATE_SUCCEEDED)
+        run.end_time.seconds = 1_760_000_030
+        run.previous_version = "1.1.0.0"
+        await host.enter(run, Run.STATE_SUCCEEDED)
+
+    host.on_deploy = script
+
+
+def golden(name: str, ended: Ended) -> None:
+    text = f"exit code {ended.code}\n--- stdout\n{ended.out}--- stderr\n{ended.err}"
+    text = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:PORT", text)
+    path = GOLDEN / f"{name}.txt"
+    if os.environ.get("UPDATE_GOLDEN"):
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8")
+
+
+READS = {
+    "host": "host",
+    "pipeline_list": "pipeline list",
+    "pipeline_list_json": "pipeline list -o json",
+    "pipeline_show": "pipeline show sales",
+    "environment_list": "environment list",
+    "environment_list_names": "environment list -o name",
+    "environment_show": "environment show qa",
+    "environment_solutions": "environment solutions dev",
+    "connection_list": "connection list qa",
+    "artifact_list": "artifact list",
+    "artifact_show": f"artifact show {SHA[:8]}",
+    "solution_describe": "solution describe ContosoSales --stage sales/qa",
+    "settings_create": "settings create ContosoSales --stage sales/qa",
+    "get_pipeline": "get pipeline",
+    "get_environment": "get environment dev prod",
+    "unknown_pipeline": "pipeline show slaes",
+    "unknown_command": "pipline list",
+    "no_pipeline": "deploy ContosoSales",
+}
+
+
+@pytest.mark.parametrize("name", READS)
+def test_what_commands_write(cli: Callable[[str], Ended], name: str) -> None:
+    golden(name, cli(READS[name]))
+
+
+def test_a_deployment_in_plain_lines(host: FakeHost, cli: Callable[[str], Ended]) -> None:
+    plays(host)
+    golden(
+        "deploy_succeeded",
+        cli("deploy ContosoSales -p sales --set contoso_Url=https://x --connection contoso_Sql=0f1e"),
+    )
+    golden("run_list", cli("run list"))
+    golden("run_list_jsonl", cli("run list -o jsonl"))
+    golden("run_show", cli("run show 01jd0000000000000000000001"))
+    golden("run_findings", cli("run findings 01jd0000000000000000000001"))
+    golden("event_list", cli("event list -n 5"))
+    request = host.seen("Deploy")[0]
+    assert request.settings.environment_variables[0].value == "https://x"
+    assert request.settings.connection_references[0].connection_id == "0f1e"
+
+
+def test_a_deployment_that_fails(host: FakeHost, cli: Callable[[str], Ended]) -> None:
+    plays(host, Run.STATE_FAILED)
+    golden("deploy_failed", cli("deploy ContosoSales -p sales"))
+
+
+def test_a_deployment_whose_outcome_is_unknown(host: FakeHost, cli: Callable[[str], Ended]) -> None:
+    plays(host, Run.STATE_UNKNOWN)
+    golden("deploy_unknown", cli("deploy ContosoSales -p sales -o name"))
+
+
+def test_a_deployment_that_is_left(host: FakeHost, cli: Callable[[str], Ended]) -> None:
+    golden(
+        "deploy_detached", cli(f"--host {host.address} deploy ContosoSales -p sales --stage prod --detach")
+    )
+    golden("watch_timeout", cli("run watch 01jd0000000000000000000001 --timeout 0.3"))
+    golden("run_cancel", cli("run cancel 01jd0000000000000000000001 --reason wrong"))
+    golden("watch_cancelled", cli("run watch 01jd0000000000000000000001"))
+
+
+def test_a_file_is_uploaded_and_then_deployed(
+    host: FakeHost, cli: Callable[[str], Ended], tmp_path: Path
+) -> None:
+    (tmp_path / "ContosoSales.zip").write_bytes(b"package")
+    golden("deploy_file", cli("deploy ContosoSales.zip -p sales --detach"))
+    assert host.seen("Deploy")[0].artifact in host.packages
+    ended = cli("deploy Missing.zip -p sales")
+    assert ended.code == 1
+    assert "Missing.zip: No such file" in ended.err
+
+
+def test_a_validation(host: FakeHost, cli: Callable[[str], Ended]) -> None:
+    summary = api.ValidateDeploymentResponse.Summary(
+        solution="ContosoSales",
+        version="1.2.0.0",
+        stage="pipelines/sales/stages/qa",
+        warning_count=1,
+        deployable=True,
+    )
+    host.updates = [
+        api.ValidateDeploymentResponse(progress=Progress(detail="reading the package")),
+        api.ValidateDeploymentResponse(finding=warning()),
+        api.ValidateDeploymentResponse(summary=summary),
+    ]
+    golden("validate_ready", cli("validate ContosoSales -p sales"))
+    golden("validate_json", cli("validate ContosoSales -p sales -o json"))
+    summary.deployable, summary.error_count = False, 1
+    host.updates[-1] = api.ValidateDeploymentResponse(summary=summary)
+    golden("validate_not_ready", cli("validate ContosoSales -p sales --stage qa"))
+
+
+def test_a_refused_deployment_lists_every_reason(host: FakeHost, cli: Callable[[str], Ended]) -> None:
+    host.failures["Deploy"] = [
+        errors.FailedPrecondition(
+            ErrorReason.ERROR_REASON_STAGE_OUT_OF_ORDER,
+            "The deployment is not possible now.",
+            remedy="Deploy to qa first.",
+            violations=[
+                errors.Violation(
+                    "pipelines/sales/stages/prod", "qa has not succeeded yet", "STAGE_OUT_OF_ORDER"
+                ),
+                errors.Violation("environments/prod", "it lies in asia\x1b]0;x\x07", "REGION_MISMATCH"),
+            ],
+            metadata={"resource": "pipelines/sales/stages/prod"},
+        )
+    ]
+    golden("deploy_refused", cli("deploy ContosoSales -p sales --stage prod"))
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.Unauthenticated(ErrorReason.ERROR_REASON_TOKEN_INVALID, "The token is not known."), 4),
+        (errors.PermissionDenied(ErrorReason.ERROR_REASON_PERMISSION_DENIED, "You may not."), 4),
+        (errors.Internal(ErrorReason.ERROR_REASON_INTERNAL, "A defect.", metadata={"incident": "x"}), 1),
+    ],
+)
+def test_exit_codes_of_refusals(
+    host: FakeHost, cli: Callable[[str], Ended], error: errors.PipelineHostError, code: int
+) -> None:
+    host.failures["GetHost"] = [error]
+    ended = cli("host")
+    assert ended.code == code
+    assert error.message in ended.err
+    assert "\n  Next: " in ended.err
+
+
+def test_nobody_there(host: FakeHost, cli: Callable[[str], Ended]) -> None:
+    host.stop()
+    golden("nobody_there", cli("host"))
+
+
+CONFIG = """\
+environments:
+  - name: test
+    kind: target
+pipelines:
+  - name: sales
+    display_name: Sales
+    development_environments: [dev]
+    allow_redeployment: true
+    stages:
+      - name: test
+        environment: test
+      - name: qa
+        display_name: Quality
+        environment: qa
+        settings:
+          environment_variables:
+            - schema_name: contoso_Url
+              value: https://qa
+      - name: prod
+        environment: prod
+"""
+
+
+def test_applying_a_file_a_second_time_changes_nothing(
+    host: FakeHost, cli: Callable[[str], Ended], tmp_path: Path
+) -> None:
+    (tmp_path / "x.yaml").write_text(CONFIG, encoding="utf-8")
+    before = {name: p.SerializeToString() for name, p in (host.pipelines | host.environments).items()}
+    golden("apply_dry_run", cli("apply -f x.yaml --dry-run"))
+    assert before == {n: p.SerializeToString() for n, p in (host.pipelines | host.environments).items()}
+    golden("apply", cli("apply -f x.yaml"))
+    calls = len(host.calls)
+    golden("apply_again", cli("apply -f x.yaml"))
+    assert {method for method, _ in host.calls[calls:]} == {"GetPipeline", "GetEnvironment"}
+
+
+def test_what_get_writes_is_what_apply_reads(
+    host: FakeHost, cli: Callable[[str], Ended], tmp_path: Path
+) -> None:
+    (tmp_path / "x.yaml").write_text(CONFIG, encoding="utf-8")
+    cli("apply -f x.yaml")
+    for kind in ("pipeline", "environment"):
+        (tmp_path / "y.yaml").write_text(cli(f"get {kind}").out, encoding="utf-8")
+        ended = cli("apply -f y.yaml")
+        assert ended.code == 0
+        assert "0 created, 0 changed" in ended.err
+
+
+def test_a_wrong_file_is_told_with_its_lines(cli: Callable[[str], Ended], tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text(
+        CONFIG.replace("stages:", "stage:").replace("target", "prod"), encoding="utf-8"
+    )
+    golden("apply_wrong", cli("apply -f x.yaml"))
+    (tmp_path / "s.json").write_text('[{"SchemaName": "x", "Value": "y"}]', encoding="utf-8")
+    golden("settings_array", cli("deploy ContosoSales -p sales --settings s.json"))
+
+
+def test_environments_pipelines_and_connections_are_made_and_deleted(
+    host: FakeHost, cli: Callable[[str], Ended]
+) -> None:
+    assert cli("environment create uat --kind target --app msdyn_App=1.0 -o name").out == "environments/uat\n"
+    assert host.environments["environments/uat"].installed_apps == {"msdyn_App": "1.0"}
+    assert (
+        cli("connection create qa shared_office365 --id abc -o name").out
+        == "environments/qa/connections/abc\n"
+    )
+    assert cli("connection delete qa abc -y").code == 0
+    assert cli("pipeline create hr --from dev --stage uat=uat --stage prod=prod").code == 0
+    assert [s.name for s in host.pipelines["pipelines/hr"].stages] == [
+        "pipelines/hr/stages/uat",
+        "pipelines/hr/stages/prod",
+    ]
+    assert cli("pipeline create hr --stage uat").code == 2
+    assert cli("pipeline delete hr -y").err == "deleted pipelines/hr\n"
+    assert cli("environment delete uat -y").err == "deleted environments/uat\n"
+
+
+def test_packages_up_and_down(host: FakeHost, cli: Callable[[str], Ended], tmp_path: Path) -> None:
+    (tmp_path / "in.zip").write_bytes(b"package")
+    name = cli("artifact upload in.zip -o name").out.strip()
+    assert cli(f"artifact download {name}").out == "ContosoSales_1_2_0_0_managed.zip\n"
+    assert cli(f"artifact download {name}").code == 2
+    assert cli(f"artifact download {name} --force").code == 0
+    assert (tmp_path / "ContosoSales_1_2_0_0_managed.zip").read_bytes() == b"package"
+
+
+def test_filters_are_quoted(host: FakeHost, cli: Callable[[str], Ended]) -> None:
+    cli('run list -p sales --state failed --solution \'a"b\\c\' --filter "requester != bob"')
+    assert host.seen("ListRuns")[0].filter == (
+        'state = "FAILED" AND pipeline = "pipelines/sales" AND solution = "a\\"b\\\\c" AND requester != bob'
+    )
+
+
+def test_every_command_has_help(cli: Callable[[str], Ended]) -> None:
+    pending, seen = [([], commands.cli)], 0  # type: ignore[var-annotated] # commands of several kinds
+    while pending:
+        path, command = pending.pop()
+        ended = cli(" ".join([*path, "--help"]))
+        assert ended.code == 0
+        assert command.help
+        assert "\b" not in ended.out
+        seen += 1
+        pending += [([*path, name], inner) for name, inner in getattr(command, "commands", {}).items()]
+    assert seen > 40
+
+
+def test_json_is_json(host: FakeHost, cli: Callable[[str], Ended]) -> None:
+    assert json.loads(cli("pipeline list -o json").out)[0]["display_name"] == "Sales \x1b[31mof Contoso"
+    assert json.loads(cli("pipeline show sales -o json").out)["name"] == "pipelines/sales"
+
+
+def test_ctrl_c_leaves_the_run_and_says_how_to_go_on(host: FakeHost, tmp_path: Path) -> None:
+    host.new_run("runs/01jd0000000000000000000001", solution="X", stage="pipelines/sales/stages/qa")
+    program = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "from pipelinehost.cli import main; main()",
+            "run",
+            "watch",
+            "01jd0000000000000000000001",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 20
+    while not host.watches and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.2)
+    program.send_signal(signal.SIGINT)
+    out, err = program.communicate(timeout=20)
+    assert program.returncode == 8
+    assert out == ""
+    assert "  Next: pipelinehost run watch 01jd0000000000000000000001\n" in err
+    assert "Traceback" not in err
+
+
+def test_a_reader_that_has_enough_is_no_error(host: FakeHost) -> None:
+    program = f"{shlex.quote(sys.executable)} -c 'from pipelinehost.cli import main; main()'"
+    line = f"{program} pipeline list -o json | head -c 1"
+    ended = subprocess.run(["/bin/sh", "-c", line], capture_output=True, text=True, timeout=30, check=False)
+    assert ended.stdout == "["
+    assert ended.stderr == ""
+
+
+def test_without_its_extra_it_says_what_to_install() -> None:
+    code = "import sys; sys.modules['rich'] = None; from pipelinehost.cli import main; main()"
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert ended.returncode == 1
+    assert "pip install 'pipelinehost[cli]'" in ended.stderr
