@@ -43,6 +43,8 @@ MAX_NAMESPACES: Final = 32
 MAX_JSON: Final = 4 << 20
 """Bytes of one JSON file that is parsed: a tree of 4 MB of brackets takes 90 MB."""
 MAX_ALL_JSON: Final = 32 << 20
+MAX_JSON_NODES: Final = 600_000
+"""Of all JSON that is parsed, counted as its brackets, braces and commas."""
 MAX_DEPTH: Final = 32
 """Folders in one another."""
 
@@ -81,6 +83,16 @@ class Member(NamedTuple):
     size: int
     crc: int
     method: int
+
+
+class _Listed(NamedTuple):
+    """What the central directory says of an entry."""
+
+    member: Member
+    """Its start is not known yet."""
+    offset: int
+    flags: int
+    raw_name: bytes
 
 
 def load(source: bytes | Path | BinaryIO) -> bytes:
@@ -129,7 +141,7 @@ class Archive:
             remove_comments=True,
             remove_pis=True,
         )
-        self._room = {"xml": MAX_XML, "nodes": MAX_XML_NODES, "json": MAX_ALL_JSON}
+        self._room = {"xml": MAX_XML, "nodes": MAX_XML_NODES, "json": MAX_ALL_JSON, "values": MAX_JSON_NODES}
         self.members: dict[str, Member] = {}
         """By name, in the order of the archive's directory; without folders."""
         end = _find_end(content)
@@ -169,8 +181,8 @@ class Archive:
             raise PackageError("zip.damaged", "The archive's directory is not where its end record says.")
         self._check(self._directory(offset, end, total), offset)
 
-    def _directory(self, start: int, end: int, total: int) -> list[tuple[int, int, int, Member, bytes]]:
-        """The central directory as (offset, flags, descriptor allowed, member, raw name), in offset order."""
+    def _directory(self, start: int, end: int, total: int) -> list[_Listed]:
+        """The entries of the central directory, in its order."""
         content = self._content
         found = []
         allowed = max(FREE_TOTAL, min(MAX_TOTAL, len(content) * MAX_TOTAL_RATIO))
@@ -217,22 +229,22 @@ class Archive:
                 raise PackageError(
                     "zip.total", f"The files inflate to more than {allowed >> 20} MiB together."
                 )
-            found.append((offset, flags, made_by, Member(name, 0, packed, size, crc, method), raw))
+            found.append(_Listed(Member(name, 0, packed, size, crc, method), offset, flags, raw))
             position = following
         if position != end:
             raise PackageError("zip.directory", "The archive's directory is longer than its end record says.")
         return found
 
-    def _check(self, found: list[tuple[int, int, int, Member, bytes]], directory: int) -> None:
+    def _check(self, found: list[_Listed], directory: int) -> None:
         """Lay the extents of the entries side by side; they must fill the file up to ``directory``."""
         content = self._content
-        order = sorted(range(len(found)), key=lambda index: found[index][0])
-        offsets = [found[index][0] for index in order] + [directory]
+        order = sorted(range(len(found)), key=lambda index: found[index].offset)
+        offsets = [found[index].offset for index in order] + [directory]
         starts = [0] * len(found)
         if offsets[0] != 0:
             raise PackageError("zip.gap", "The archive has bytes that belong to no file.")
         for index, boundary in zip(order, offsets[1:], strict=True):
-            offset, flags, _, member, raw = found[index]
+            member, offset, flags, raw = found[index]
             if offset + 30 > boundary:
                 raise PackageError(
                     "zip.overlap", f"{member.name!r} overlaps with another entry of the archive."
@@ -271,7 +283,7 @@ class Archive:
             elif rest:
                 raise PackageError("zip.gap", "The archive has bytes that belong to no file.")
             starts[index] = start
-        self._admit([entry[3]._replace(start=start) for entry, start in zip(found, starts, strict=True)])
+        self._admit([entry.member._replace(start=start) for entry, start in zip(found, starts, strict=True)])
 
     def _admit(self, members: list[Member]) -> None:
         """Keep the members; two names that some file system takes for one are refused."""
@@ -356,8 +368,10 @@ class Archive:
         if member.size > MAX_JSON:
             raise PackageError("json.size", f"{name!r} has {member.size} bytes; at most {MAX_JSON} are read.")
         self._take("json", member.size, name)
+        content = self.read(member)
+        self._take("values", sum(map(content.count, (b"[", b"{", b","))), name)
         try:
-            return json.loads(self.read(member).decode("utf-8-sig"))
+            return json.loads(content.decode("utf-8-sig"))
         except (ValueError, RecursionError) as error:
             cause = str(error)[:200]
             raise PackageError("json.malformed", f"{name!r} cannot be read as JSON: {cause}") from error
@@ -572,6 +586,7 @@ _TOO_MUCH: Final = {
     "xml": ("xml.size", "bytes of XML"),
     "nodes": ("xml.nodes", "XML elements and attributes"),
     "json": ("json.size", "bytes of JSON"),
+    "values": ("json.size", "JSON values"),
 }
 _DECLARATION: Final = re.compile(rb"""<\?xml\s[^>]{0,200}?encoding\s*=\s*["']([^"']{0,40})["']""")
 

@@ -354,16 +354,19 @@ class Inventory:
 
     def owner_of(self, element: etree._Element | None) -> Found | None:
         """The component that an element of customizations.xml belongs to."""
+        if element is None:
+            return None
+        if element in self._owners:
+            return self._owners[element]
         climbed = []
         found = None
-        while element is not None:
-            if element in self._owners:
-                found = self._owners[element]
+        for ancestor in element.iterancestors():
+            if ancestor in self._owners:
+                found = self._owners[ancestor]
                 break
-            climbed.append(element)
-            element = element.getparent()
-        for passed in climbed:  # so that many rows deep down cost no more than few
-            self._owners[passed] = found
+            climbed.append(ancestor)
+        for ancestor in climbed:  # so that many rows deep down cost no more than few
+            self._owners[ancestor] = found
         return found
 
     def components(self) -> tuple[Component, ...]:

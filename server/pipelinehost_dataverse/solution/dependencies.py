@@ -10,8 +10,12 @@ from lxml import etree
 
 from pipelinehost_dataverse.solution.archive import pairs
 from pipelinehost_dataverse.solution.components import Found, Inventory
+from pipelinehost_dataverse.solution.errors import PackageError
 from pipelinehost_dataverse.solution.kinds import kind_of, normalised, normalised_in, reference
 from pipelinehost_dataverse.solution.model import Dependency, Flow, RequiredComponent
+
+MAX_DEPENDENCIES: Final = 80_000
+"""That the files of one package show. The largest real package at hand has 2,262."""
 
 _NAMES_ROW: Final[Mapping[str, tuple[str, str]]] = {
     # Element of customizations.xml -> the attribute that names a component (or its text), and of which kind.
@@ -73,6 +77,10 @@ class _Edges:
     def link(self, dependent: Found, required: RequiredComponent) -> None:
         pair = ((dependent.kind, dependent.key), (required.kind, required.key))
         if pair[0] != pair[1] and pair not in self._seen:
+            if len(self._seen) >= MAX_DEPENDENCIES:
+                raise PackageError(
+                    "package.dependencies", f"The solution has more than {MAX_DEPENDENCIES} dependencies."
+                )
             self._seen[pair] = Dependency(self.end(dependent), required, declared=False)
 
     def __iter__(self) -> Iterator[Dependency]:
@@ -86,6 +94,9 @@ def dependencies(
 
     An edge's required component need not be in the package: it may be a system table, or what a missing
     dependency names.
+
+    Raises:
+        PackageError: ``package.dependencies``, ``xml.nodes``.
     """
     edges = _Edges()
     for found in inventory.found:

@@ -32,6 +32,7 @@ RULES: Mapping[str, str] = MappingProxyType(
         "package.not_solution": "Choose the .zip file that the solution export made.",
         "package.missing_member": _EXPORT_AGAIN,
         "package.components": "Split the solution into several smaller ones.",
+        "package.dependencies": "Split the solution into several smaller ones.",
         # The zip structure.
         "zip.truncated": _DOWNLOAD_AGAIN,
         "zip.damaged": _DOWNLOAD_AGAIN,

@@ -16,7 +16,14 @@ from pathlib import Path
 import pytest
 
 from pipelinehost_dataverse.solution import PackageError, Table, new_manifest, read, write
-from pipelinehost_dataverse.solution.archive import MAX_ENTRIES, MAX_JSON, MAX_XML_NODES, Archive, pack
+from pipelinehost_dataverse.solution.archive import (
+    MAX_ENTRIES,
+    MAX_JSON,
+    MAX_JSON_NODES,
+    MAX_XML_NODES,
+    Archive,
+    pack,
+)
 
 MANIFEST = (
     b'<ImportExportXml SolutionPackageVersion="9.2" languagecode="1033"><SolutionManifest>'
@@ -395,6 +402,8 @@ CORPUS: list[tuple[str, str, Callable[[], bytes]]] = [
     ("long number", "json.malformed", lambda: with_flow(b"1" * 100_000)),
     ("large JSON", "json.size", lambda: with_flow(
         b'"' + random.Random(1).randbytes(MAX_JSON).hex().encode() + b'"')),
+    ("many JSON values", "json.size", lambda: with_flow(
+        b"[" + b",".join(b"%d" % (n * n) for n in range(MAX_JSON_NODES)) + b"]")),
     # The manifest
     ("other root", "manifest.root", lambda: craft(solution(manifest=b"<Solution/>"))),
     ("two manifests", "manifest.root", lambda: manifest(
@@ -412,6 +421,10 @@ CORPUS: list[tuple[str, str, Callable[[], bytes]]] = [
     ("odd variable", "customizations.variable", lambda: xml(
         b"<ImportExportXml><EnvironmentVariables><Definition><SchemaName>a</SchemaName><Type>7</Type>"
         b"</Definition></EnvironmentVariables></ImportExportXml>")),
+    ("many dependencies", "package.dependencies", lambda: xml(
+        b"<ImportExportXml><Zs><Z id='1'>"
+        + b"".join(b'<Library name="%d"/>' % n for n in range(80_001))
+        + b"</Z></Zs></ImportExportXml>")),
     ("many components", "package.components", lambda: xml(
         b"<ImportExportXml><Zs>"
         + b"".join(b'<Z id="%d"/>' % n for n in range(20_001))
