@@ -10,6 +10,7 @@ import hashlib
 import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,10 @@ def imports(record: Record, found: Mapping[str, Run], urls: Mapping[str, str]) -
         for run in found.values()
         if run.state == Run.STATE_SUCCEEDED
     )
+    ended = {
+        (run.target_environment, run.solution, run.version): run.end_time.ToDatetime(UTC)
+        for run in found.values()
+    }
     seen: Counter[tuple[str, str, str]] = Counter()
     for environment, url in urls.items():
         rows = _rows(f"{url}/api/data/v9.2/msdyn_solutionhistories")
@@ -81,7 +86,13 @@ def imports(record: Record, found: Mapping[str, Run], urls: Mapping[str, str]) -
                 record.violated(
                     f"{environment}: {what} is not in the history as an import that succeeded: {row}"
                 )
-            seen[environment, row["msdyn_name"], row["msdyn_solutionversion"]] += 1
+            key = (environment, row["msdyn_name"], row["msdyn_solutionversion"])
+            seen[key] += 1
+            # One row stands for one operation, so the same operation carried out anew adds none.
+            if key in ended and datetime.fromisoformat(row["msdyn_endtime"]) > ended[key]:
+                record.violated(
+                    f"{environment}: {what} was imported until {row['msdyn_endtime']}, after its run's end"
+                )
         jobs = Counter(
             job["solutionname"]
             for job in _rows(f"{url}/api/data/v9.2/importjobs?$select=solutionname,completedon")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import re
 import shutil
 import socket
 import sqlite3
@@ -17,6 +18,7 @@ from tests.crash import checks
 from tests.crash.lane import PATIENCE, PIPELINES, Lane
 from tests.crash.record import INSIDE, OUTSIDE, Record
 from tests.e2e.processes import EmulatorProcess, HostProcess
+from tests.e2e.proxy import Proxy
 
 from pipelinehost import Client
 from pipelinehost.errors import PipelineHostError
@@ -24,6 +26,7 @@ from pipelinehost.v1.resources_pb2 import Environment, Pipeline, Run, Stage, Ste
 
 LANES = 6
 STUCK_SECONDS = 5.0
+_IMPORT = re.compile(r"POST .*/(ImportSolutionAsync|StageAndUpgradeAsync)$")
 _UNFINISHED = "state != SUCCEEDED AND state != FAILED AND state != CANCELLED"
 _DEVELOPMENT = tuple(f"dev-{p}" for p in PIPELINES)
 _TARGETS = (*(f"qa-{p}" for p in PIPELINES), "production")
@@ -74,6 +77,7 @@ class Storm:
         self._seed = seed
         self._say = say
         self._random = random.Random(seed)
+        self._wind = random.Random(f"{seed}/wind")
         self._record = Record()
         self._over = threading.Event()
         self._ready_seconds = 0.8
@@ -84,6 +88,7 @@ class Storm:
             *(f"{OUTSIDE}-{name}" for name in (*_DEVELOPMENT, *_TARGETS)),
             options=("--pace", str(pace)),
         )
+        self._proxy = Proxy(self._weather)
         # Fixed, so that clients find them again; below the range that the system gives to connections,
         # which would take a port while nobody listens on it.
         self._host.address, self._environments.address = (f"127.0.0.1:{_free_port()}" for _ in range(2))
@@ -93,6 +98,7 @@ class Storm:
         begun = time.monotonic()
         try:
             self._environments.start()
+            self._proxy.target = self._environments.address
             self._host.start()
             with self._host.client() as client:
                 self._configure(client)
@@ -113,12 +119,13 @@ class Storm:
         finally:
             self._host.kill()
             self._environments.kill()
+            self._proxy.close()
         return Result(self._seed, time.monotonic() - begun, self._record, facts)
 
     def _configure(self, client: Client) -> None:
         for side in (INSIDE, OUTSIDE):
             for name in (*_DEVELOPMENT, *_TARGETS):
-                url = self._environments.url(f"{side}-{name}") if side == OUTSIDE else ""
+                url = self._proxy.url(f"{side}-{name}") if side == OUTSIDE else ""
                 kind = Environment.KIND_DEVELOPMENT if name in _DEVELOPMENT else Environment.KIND_TARGET
                 client.create_environment(
                     Environment(name=f"environments/{side}-{name}", kind=kind, url=url, connectivity_url=url)
@@ -151,6 +158,15 @@ class Storm:
             Lane(number, self._seed, client, urls, self._record, packages, enough)
             for number, client in enumerate(clients)
         ]
+
+    def _weather(self, when: str, what: str) -> float | None:
+        """The way outside takes time where it counts, and now and then loses an answer."""
+        if not _IMPORT.search(what):
+            return 0.0
+        if when == "after" and self._wind.random() < 0.1:
+            self._record.count("lost answers to imports")
+            return None
+        return self._wind.uniform(0.0, 0.4)
 
     # Killing.
 

@@ -7,19 +7,16 @@ request, so that a point is named by the request that marks it.
 from __future__ import annotations
 
 import contextlib
-import http.client
-import re
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.crash import checks
 from tests.crash.record import OUTSIDE, Asked, Record
 from tests.e2e.processes import EmulatorProcess, HostProcess
+from tests.e2e.proxy import Proxy
 
 from pipelinehost import Client, FailedPrecondition
 from pipelinehost.v1.resources_pb2 import Artifact, Environment, Pipeline, Run, Stage
@@ -27,85 +24,6 @@ from pipelinehost_dataverse.solution import Column, Table, new_manifest, write
 
 IMPORT = r"POST /qa/.*/(ImportSolutionAsync|StageAndUpgradeAsync)$"
 SECONDS = 60.0
-
-
-class Proxy:
-    """Passes requests on to an address; once, at a request or at its answer, it does what it was told."""
-
-    def __init__(self) -> None:
-        self.target = ""
-        self._points: list[tuple[str, re.Pattern[str], Callable[[], bool]]] = []
-        self._lock = threading.Lock()
-        proxy = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do(self) -> None:
-                proxy._pass(self)
-
-            do_GET = do_POST = do_PATCH = do_DELETE = do  # noqa: N815 - as the base class calls them
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-
-            def handle_error(self, *_: Any) -> None:  # the other side was killed
-                pass
-
-        self._server = Server(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever)
-        self._thread.start()
-
-    def url(self, environment: str) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}/{environment}"
-
-    def at(self, when: str, pattern: str, act: Callable[[], bool]) -> None:
-        """Act at the next request that matches ``METHOD /path``: ``before`` it is passed on, or ``after`` it
-        was answered. Where ``act`` gives False, the connection ends there, without an answer.
-        """
-        with self._lock:
-            self._points.append((when, re.compile(pattern), act))
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-    def _pass(self, handler: BaseHTTPRequestHandler) -> None:
-        what = f"{handler.command} {handler.path}"
-        body = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
-        handler.close_connection = True
-        if not self._reached("before", what):
-            return
-        onward = http.client.HTTPConnection(self.target, timeout=SECONDS)
-        with contextlib.closing(onward):
-            onward.request(handler.command, handler.path, body, dict(handler.headers))
-            answer = onward.getresponse()
-            content = answer.read()
-        if not self._reached("after", what):
-            return
-        handler.send_response_only(answer.status, answer.reason)
-        for name, value in answer.getheaders():
-            if name.lower() not in ("transfer-encoding", "content-length", "connection"):
-                handler.send_header(name, value)
-        handler.send_header("Content-Length", str(len(content)))
-        handler.end_headers()
-        handler.wfile.write(content)
-        handler.close_connection = False
-
-    def _reached(self, when: str, what: str) -> bool:
-        path = what.partition("?")[0]
-        with self._lock:
-            for point in self._points:
-                if point[0] == when and point[1].search(what if "?" in point[1].pattern else path):
-                    self._points.remove(point)
-                    break
-            else:
-                return True
-        return point[2]()
 
 
 class Bed:
