@@ -10,12 +10,13 @@ import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from pipelinehost_dataverse.solution import PackageError, Table, new_manifest, read, write
+from pipelinehost_dataverse.solution import PackageError, Table, archive, new_manifest, read, write
 from pipelinehost_dataverse.solution.archive import (
     MAX_ENTRIES,
     MAX_JSON,
@@ -229,6 +230,7 @@ CORPUS: list[tuple[str, str, Callable[[], bytes]]] = [
     ("zip slip, deeper", "zip.name", lambda: craft(solution(Entry("a/../../evil.txt", b"x")))),
     ("zip slip, backslashes", "zip.name", lambda: craft(solution(Entry("..\\evil.txt", b"x")))),
     ("mixed separators", "zip.name", lambda: craft(solution(Entry("a/..\\b.txt", b"x")))),
+    ("mixed separators, harmless parts", "zip.name", lambda: craft(solution(Entry("a/b\\c", b"x")))),
     ("absolute", "zip.name", lambda: craft(solution(Entry("/etc/passwd", b"x")))),
     ("absolute, backslash", "zip.name", lambda: craft(solution(Entry("\\windows\\x", b"x")))),
     ("UNC", "zip.name", lambda: craft(solution(Entry("\\\\host\\share", b"x")))),
@@ -508,6 +510,18 @@ def test_takes_byte_order_marks_and_text_that_looks_like_a_doctype() -> None:
     ]
 
 
+def test_the_parser_itself_expands_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The second line behind the check for a DOCTYPE."""
+    monkeypatch.setattr(archive, "_has_doctype", lambda content: False)
+    secret = tmp_path / "secret"
+    secret.write_text("<Roles><Role id='s3cret'/></Roles>")
+    inner = "<Roles><Role id='s3cret'/></Roles>"
+    for declaration in (f'<!ENTITY x SYSTEM "{secret.as_uri()}">', f'<!ENTITY x "{inner}">'):
+        content = f"<!DOCTYPE a [{declaration}]><ImportExportXml>&x;</ImportExportXml>"
+        with suppress(PackageError):
+            assert "s3cret" not in {c.key for c in read(xml(content.encode())).components}
+
+
 def test_namespaces_in_text_do_not_count() -> None:
     text = b"&lt;a xmlns='x'/&gt;" * 500
     assert read(xml(b"<ImportExportXml><Zs><Z id='1'>" + text + b"</Z></Zs></ImportExportXml>")).components
@@ -517,10 +531,10 @@ def test_every_flipped_header_bit_is_noticed_or_harmless() -> None:
     """Whatever a flipped bit of the zip structure does, the result is an error or the very same solution."""
     seed = write(new_manifest("Contoso", "1.0"), Table("cts_a"))
     sound = read(seed)
-    archive = Archive(seed)
+    members = Archive(seed).members
     in_content = {
         position
-        for member in archive.members.values()
+        for member in members.values()
         for position in range(member.start, member.start + member.packed)
     }
     harmless = 0
@@ -558,7 +572,7 @@ def test_zipfile_reads_what_pack_writes(tmp_path: Path) -> None:
     content = random.Random(2).randbytes(5000)
     path = tmp_path / "a.zip"
     path.write_bytes(pack([("a/b.bin", content), ("ü.txt", b"")]))
-    with zipfile.ZipFile(path) as archive:
-        assert archive.testzip() is None
-        assert archive.namelist() == ["a/b.bin", "ü.txt"]
-        assert archive.read("a/b.bin") == content
+    with zipfile.ZipFile(path) as reader:
+        assert reader.testzip() is None
+        assert reader.namelist() == ["a/b.bin", "ü.txt"]
+        assert reader.read("a/b.bin") == content
