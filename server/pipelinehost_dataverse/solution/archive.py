@@ -243,6 +243,8 @@ class Archive:
         starts = [0] * len(found)
         if offsets[0] != 0:
             raise PackageError("zip.gap", "The archive has bytes that belong to no file.")
+        if max(offsets) > directory:
+            raise PackageError("zip.mismatch", "The archive has an entry outside of itself.")
         for index, boundary in zip(order, offsets[1:], strict=True):
             member, offset, flags, raw = found[index]
             if offset + 30 > boundary:
@@ -426,10 +428,11 @@ class Archive:
                 if not pending:
                     pending = view[position : position + _CHUNK]
                     position += len(pending)
-                    if not pending:
-                        break
-                yield inflating.decompress(pending, _CHUNK)
+                chunk = inflating.decompress(pending, _CHUNK)
+                if not chunk and not pending:
+                    break  # nothing goes in and nothing comes out: the end is missing
                 pending = inflating.unconsumed_tail
+                yield chunk
         except zlib.error as error:
             raise PackageError(
                 "zip.deflate", f"{member.name!r} cannot be inflated: the file is damaged."

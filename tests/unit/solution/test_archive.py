@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import struct
 import time
@@ -188,6 +189,16 @@ def quoted(names: int) -> bytes:
     )
 
 
+def header_cut_off() -> bytes:
+    """The first entry claims all bytes but five, the second those five, the third stands beyond the end."""
+    entries = solution(Entry("a", b"", phantom=True, at=10_000))
+    length = len(craft(entries))
+    claimed = {"packed": length - 5 - 30 - len("solution.xml"), "size": length - 5 - 30 - len("solution.xml")}
+    entries[0] = Entry("solution.xml", MANIFEST, method=0, local=claimed, central=claimed)
+    entries[1].at = length - 5
+    return craft(entries)
+
+
 def long_last_name() -> bytes:
     package = bytearray(craft(solution()))
     last = package.rindex(b"PK\x01\x02")
@@ -276,8 +287,9 @@ CORPUS: list[tuple[str, str, Callable[[], bytes]]] = [
     # Structure
     ("overlapping entries", "zip.overlap", lambda: overlapping(1000, 10_000)),
     ("entry inside an entry", "zip.overlap", lambda: quoted(3)),
-    ("entry inside the directory", "zip.gap", lambda: craft(
+    ("entry outside of the archive", "zip.mismatch", lambda: craft(
         solution(Entry("a", phantom=True, at=10_000)))),
+    ("header cut off by the end", "zip.mismatch", header_cut_off),
     ("prepended bytes, offsets true", "zip.gap", lambda: craft(
         solution(),
         prefix=b"#!/bin/sh\n",
@@ -490,6 +502,15 @@ def test_takes_data_descriptors_stored_members_folders_and_comments() -> None:
     )
     solution_ = read(craft(entries, comment=b"made by hand"))
     assert [c.key for c in solution_.components if c.kind == "packagefile"] == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("surplus", [-1, 0, 1])
+@pytest.mark.parametrize("chunks", [1, 2, 3])
+def test_takes_members_of_whole_chunks(chunks: int, surplus: int) -> None:
+    content = (NOISE[:20_000] * 200)[: (chunks << 20) + surplus]
+    package = craft(solution(Entry("a", content), Entry("b", content, method=0)))
+    first, second = read(package).components
+    assert first.sha256 == second.sha256 == hashlib.sha256(hashlib.sha256(content).digest()).digest()
 
 
 def test_takes_backslashes_where_they_are_the_only_separators() -> None:
