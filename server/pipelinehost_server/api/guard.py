@@ -98,11 +98,12 @@ class PolicyIncomplete(Exception):
     """An RPC has no entry in the policy; a host that would serve it does not start."""
 
 
+@dataclass(frozen=True, slots=True)
 class _Malformed:
-    """Stands for a request that could not be parsed, so that the guard can refuse it like any other."""
+    """Stands for a request that is no message or too large, so that the guard can refuse it like any other."""
 
-
-_MALFORMED: Final = _Malformed()
+    size: int = 0
+    """In bytes, where that is what is wrong."""
 
 
 @dataclass(slots=True, eq=False)
@@ -274,8 +275,8 @@ class Guard:
             try:
                 if not public:
                     self._access.check(self._identify(path, context), path, None)
-                if request is _MALFORMED:
-                    raise _malformed()
+                if isinstance(request, _Malformed):
+                    raise _malformed(request)
                 opened = self._open(endless=True, foreign=True) if streams else None
                 if not generator:
                     return await handler(request, context)
@@ -350,10 +351,12 @@ def _parser(descriptor: Descriptor) -> Callable[[bytes], Message | _Malformed]:
     parse = GetMessageClass(descriptor).FromString
 
     def parsed(raw: bytes) -> Message | _Malformed:
+        if len(raw) > REQUEST_BYTES:
+            return _Malformed(len(raw))
         try:
             return parse(raw)
         except DecodeError:
-            return _MALFORMED
+            return _Malformed()
 
     return parsed
 
@@ -447,7 +450,13 @@ def _unread() -> ResourceExhausted:
     )
 
 
-def _malformed() -> InvalidArgument:
+def _malformed(request: _Malformed) -> InvalidArgument:
+    if request.size:
+        return InvalidArgument(
+            ErrorReason.ERROR_REASON_INVALID_FIELD,
+            f"the request has {request.size:,} bytes; the host takes {REQUEST_BYTES:,}",
+            remedy="Shorten its texts and settings.",
+        )
     return InvalidArgument(
         ErrorReason.ERROR_REASON_INVALID_FIELD,
         "the request is not a message of the declared type, or one of its texts is not UTF-8",
@@ -459,18 +468,12 @@ _Look: TypeAlias = Callable[[Any, str, list[Violation]], None]
 
 
 def _shape(descriptor: Descriptor) -> Callable[[Any], None]:
-    """What checks a request of this type: size, lengths, characters, enum values; all violations at once."""
+    """What checks a request of this type: lengths, characters, enum values; all violations at once."""
     look = _looks(descriptor)
 
     def inspected(request: Any) -> None:
-        if request is _MALFORMED:
-            raise _malformed()
-        if (size := request.ByteSize()) > REQUEST_BYTES:
-            raise InvalidArgument(
-                ErrorReason.ERROR_REASON_INVALID_FIELD,
-                f"the request has {size:,} bytes; the host takes {REQUEST_BYTES:,}",
-                remedy="Shorten its texts and settings.",
-            )
+        if isinstance(request, _Malformed):
+            raise _malformed(request)
         found: list[Violation] = []
         look(request, "", found)
         if found:
