@@ -67,6 +67,8 @@ class FakeHost:
         self.cut_after: int | None = None
         """Ends each watch as a dying host does after so many events."""
         self.on_deploy: Callable[[Run], Coroutine[Any, Any, None]] | None = None
+        self.credentials: grpc.ServerCredentials | None = None
+        self.heartbeat_seconds = 2.0
         self.watches = 0
         self.peers: set[str] = set()
         self.port = 0
@@ -119,7 +121,11 @@ class FakeHost:
         server = grpc.aio.server(options=self._options)
         pipeline_host_pb2_grpc.add_PipelineHostServicer_to_server(_Host(self), server)
         artifacts_pb2_grpc.add_ArtifactsServicer_to_server(_Artifacts(self), server)
-        self.port = server.add_insecure_port(f"127.0.0.1:{self.port}")
+        address = f"127.0.0.1:{self.port}"
+        if self.credentials is None:
+            self.port = server.add_insecure_port(address)
+        else:
+            self.port = server.add_secure_port(address, self.credentials)
         await server.start()
         self._server = server
 
@@ -129,7 +135,8 @@ class FakeHost:
         }  # a stream may still be suspended in its handler
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks:
+            await asyncio.wait(tasks, timeout=2)
 
     # What happens to a run
 
@@ -443,7 +450,7 @@ class _Host(pipeline_host_pb2_grpc.PipelineHostServicer):
                 try:
                     async with changed:
                         if len(host.log) == after:
-                            await asyncio.wait_for(changed.wait(), 2.0)
+                            await asyncio.wait_for(changed.wait(), host.heartbeat_seconds)
                 except TimeoutError:
                     waiting = host.queues.get(run.target_environment, api.Queue()).waiting
                     place = list(waiting).index(run.name) + 1 if run.name in waiting else 0

@@ -3,6 +3,7 @@
 ``UPDATE_GOLDEN=1 pytest tests/rpc/test_client_cli.py`` writes the golden files anew; look at the difference.
 """
 
+import asyncio
 import datetime as dt
 import json
 import os
@@ -20,7 +21,7 @@ import pytest
 from tests.rpc.fake_host import FakeHost
 
 from pipelinehost import errors
-from pipelinehost.cli import commands, console
+from pipelinehost.cli import commands, console, progress
 from pipelinehost.v1 import pipeline_host_pb2 as api
 from pipelinehost.v1.errors_pb2 import ErrorReason
 from pipelinehost.v1.resources_pb2 import (
@@ -64,6 +65,7 @@ def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHost]:
         monkeypatch.chdir(tmp_path)
         fixed = dt.datetime(2025, 10, 9, 9, 0, tzinfo=dt.UTC)
         monkeypatch.setattr(console, "now", lambda: fixed)
+        monkeypatch.setattr(progress, "now", lambda: fixed)
         yield host
     monkeypatch.undo()
     time.tzset()
@@ -178,9 +180,7 @@ def plays(host: FakeHost, end: Run.State = Run.STATE_SUCCEEDED) -> None:
 
     async def script(run: Run) -> None:
         run.start_time.seconds = 1_760_000_001
-        while not host.watches:  # the watch sees everything from its beginning
-            import asyncio
-
+        while not host.watches:  # noqa: ASYNC110 - the watch shall see everything from its beginning
             await asyncio.sleep(0.01)
         await host.enter(run, Run.STATE_VALIDATING)
         await host.step(run, Step.KIND_EXPORT, Step.STATE_RUNNING)

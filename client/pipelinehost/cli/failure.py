@@ -49,7 +49,7 @@ def explain(error: PipelineHostError, console: Console, command: str) -> None:
     _first(console, error.message)
     for violation in error.violations:
         told = clean(violation.description)
-        if told and told not in clean(error.message):
+        if told and told.rstrip(".").casefold() not in clean(error.message).casefold():
             subject = f"{clean(violation.subject)}: " if violation.subject else ""
             console.print(f"  - {subject}{told}")
     if error.remedy:
@@ -73,7 +73,8 @@ def _first(console: Console, message: str) -> None:
 def _next(error: PipelineHostError, command: str) -> str:
     call = program()
     resource = clean(error.metadata.get("resource", ""))
-    about = names.slug(resource)
+    named = re.search(r"\bruns/[0-9a-z]{26}\b", error.message)
+    about = names.slug(resource or (named[0] if named else ""))
     kind = _kind(resource) or _kind_in(error.message)
     by_reason = {
         "TOKEN_MISSING": "give a token with --token-file FILE or PIPELINEHOST_TOKEN=…",
@@ -92,6 +93,7 @@ def _next(error: PipelineHostError, command: str) -> str:
         "RUN_NOT_RETRYABLE": f"{call} run show {about or 'RUN'}",
         "RUN_NOT_UNKNOWN": f"{call} run show {about or 'RUN'}",
         "RESUME_TOKEN_INVALID": f"{call} run watch {about or 'RUN'}",
+        "PACKAGE_INVALID": "export or download the package again, then repeat the command",
         "LIMIT_EXCEEDED": "repeat the command later",
         "INTERNAL": "look for the incident in the host's log",
     }

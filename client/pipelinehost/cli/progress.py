@@ -337,7 +337,9 @@ class ValidationView:
     def take(self, response: ValidateDeploymentResponse) -> None:
         """Shows what is being checked, or what was found."""
         if response.HasField("progress"):
-            said = clean(response.progress.detail or word_of_step(response.progress).lower())
+            said = clean(response.progress.detail)
+            if not said:
+                return
             if self._live:
                 self._status.update(Text(said))
             else:
@@ -402,11 +404,7 @@ def verdict(run: Run, console: Console) -> None:
             Text(f"{_symbol('✗', pretty)} Failed{f' in {step}' if step else ''}", style="red") + _why(run)
         )
         _remedy(run, console, pretty)
-        if run.error_count + run.warning_count:
-            console.print(f"  Next: {program()} run findings {name}")
-        console.print(
-            f"  {'Then' if run.error_count + run.warning_count else 'Next'}: {program()} run retry {name}"
-        )
+        _after_failure(run, console)
         return
     if run.state == Run.STATE_UNKNOWN:
         text = Text(f"? It is not known whether {clean(target)} applied the import", style="bold yellow")
@@ -418,6 +416,22 @@ def verdict(run: Run, console: Console) -> None:
         return
     console.print(f"The run is {_SENTENCES.get(run.state, 'not finished')} and goes on by itself.")
     console.print(f"  Next: {program()} run watch {name}")
+
+
+def _after_failure(run: Run, console: Console) -> None:
+    name = names.slug(run.name)
+    word_ = "Next"
+    if run.error_count + run.warning_count:
+        console.print(f"  Next: {program()} run findings {name}")
+        word_ = "Then"
+    retry = f"{program()} run retry {name}"
+    if run.error.retryable or not run.stage:
+        console.print(f"  {word_}: {retry}")
+        return
+    # A run keeps its artifact and its settings: a retry sees what was mended in the environment only.
+    console.print(f"  {word_}: {retry}  (if the environment was mended)")
+    again = f"{program()} deploy {clean(run.solution)} -p {_pipeline(run)} …"
+    console.print(f"    or: {again}  (if the solution or the settings were)")
 
 
 def word_of_step(progress: Progress) -> str:
