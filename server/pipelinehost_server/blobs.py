@@ -9,7 +9,7 @@ import os
 import re
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +21,8 @@ from pipelinehost.v1.errors_pb2 import ErrorReason
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _WRITE_BYTES: Final = 512 * 1024
+_GATHERED: Final = 8
+"""Chunks that wait for a thread at most."""
 
 T = TypeVar("T")
 
@@ -130,6 +132,7 @@ class Upload:
         self._path = arriving / secrets.token_hex(16)
         self._hash = hashlib.sha256()
         self._lock = threading.Lock()
+        self._gathered: list[bytes] = []
         self._writing: asyncio.Future[None] | None = None
         self.size = 0
         """Bytes taken so far."""
@@ -150,14 +153,17 @@ class Upload:
         await self.abort()
 
     async def write(self, chunk: bytes) -> None:
-        """Takes the next bytes; they are hashed and written while the caller fetches more, a chunk at a time.
+        """Takes the next bytes; they are hashed and written while the caller fetches more.
 
         Raises:
             ResourceExhausted: the disk is full.
         """
-        await self._written()
         self.size += len(chunk)
-        self._writing = asyncio.get_running_loop().run_in_executor(self._threads, self._take, chunk)
+        self._gathered.append(chunk)
+        # What comes while a thread writes goes to the next one together: a thread for each chunk would cost
+        # as much as its work.
+        if len(self._gathered) >= _GATHERED or self._writing is None or self._writing.done():
+            await self._begin()
 
     async def check(self, expected_sha256: str, size: int) -> Path:
         """Where all the bytes lie until they are committed, for a look at what they are.
@@ -168,6 +174,15 @@ class Upload:
         """
         await self._checked(expected_sha256, size)
         return self._path
+
+    async def sync(self) -> None:
+        """Makes the bytes durable, while somebody looks at them; :meth:`commit` then need not wait for it.
+
+        Raises:
+            ResourceExhausted: the disk is full.
+        """
+        await self._written()
+        await asyncio.get_running_loop().run_in_executor(self._threads, self._sync)
 
     async def commit(self, expected_sha256: str = "", size: int | None = None) -> str:
         """Makes the bytes durable under their digest; bytes that are there already are replaced by the same.
@@ -211,22 +226,42 @@ class Upload:
             )
         return found
 
+    async def _begin(self) -> None:
+        """Hands over what has gathered, when what was handed over before is written."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            await writing
+        chunks, self._gathered = self._gathered, []
+        self._writing = asyncio.get_running_loop().run_in_executor(self._threads, self._take, chunks)
+
     async def _written(self) -> None:
+        if self._gathered:
+            await self._begin()
         writing, self._writing = self._writing, None
         if writing is not None:
             await writing
 
     # What follows runs in a thread.
 
-    def _take(self, chunk: bytes) -> None:
+    def _take(self, chunks: Sequence[bytes]) -> None:
+        with self._lock:
+            for chunk in chunks:
+                if self._file < 0:
+                    return
+                self._hash.update(chunk)
+                rest = memoryview(chunk)
+                try:
+                    while rest:
+                        rest = rest[os.write(self._file, rest) :]
+                except OSError as error:
+                    raise _in_words(error) from error
+
+    def _sync(self) -> None:
         with self._lock:
             if self._file < 0:
                 return
-            self._hash.update(chunk)
-            rest = memoryview(chunk)
             try:
-                while rest:
-                    rest = rest[os.write(self._file, rest) :]
+                os.fsync(self._file)
             except OSError as error:
                 raise _in_words(error) from error
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import re
 import struct
 import unicodedata
@@ -95,7 +96,7 @@ class _Listed(NamedTuple):
     raw_name: bytes
 
 
-def load(source: bytes | Path | BinaryIO) -> bytes:
+def load(source: bytes | mmap.mmap | Path | BinaryIO) -> bytes | mmap.mmap:
     """Take in at most ``MAX_PACKAGE`` bytes.
 
     Raises:
@@ -105,7 +106,8 @@ def load(source: bytes | Path | BinaryIO) -> bytes:
     if isinstance(source, Path):
         with source.open("rb") as file:
             return load(file)
-    if isinstance(source, bytes):
+    content: bytes | mmap.mmap
+    if isinstance(source, bytes | mmap.mmap):
         content = source
     else:
         chunks = []
@@ -129,7 +131,7 @@ class Archive:
         PackageError: Any ``zip.*`` rule, or the ``package.*`` rules of files that are no zip archives.
     """
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: bytes | mmap.mmap) -> None:
         self._content = content
         self._parser = etree.XMLParser(
             encoding="utf-8",
@@ -488,7 +490,7 @@ def _inflate(packed: bytes, member: Member) -> bytes:
     return content
 
 
-def _find_end(content: bytes) -> int | None:
+def _find_end(content: bytes | mmap.mmap) -> int | None:
     """Where the one end record begins, or None where there is none at all."""
     lowest = max(0, len(content) - 22 - 0xFFFF)
     at = content.rfind(b"PK\x05\x06", lowest)
@@ -507,19 +509,20 @@ def _find_end(content: bytes) -> int | None:
     return None
 
 
-def _no_archive(content: bytes) -> PackageError:
+def _no_archive(whole: bytes | mmap.mmap) -> PackageError:
     """What a file is that has no zip end record."""
+    content = whole[:1024]
     if not content:
         return PackageError("package.empty", "The file is empty.")
     if content.startswith(b"version https://git-lfs"):
-        size = re.search(rb"\nsize (\d{1,15})\s", content[:1024])
+        size = re.search(rb"\nsize (\d{1,15})\s", content)
         of = f" for a file of {int(size[1])} bytes" if size else ""
         return PackageError(
             "package.git_lfs_pointer", f"This is a Git LFS pointer{of}, not the package itself."
         )
     if content.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return PackageError("zip.truncated", "The end of the archive is missing: the file was cut off.")
-    start = content[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    start = content.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith((b"<!doctype html", b"<html")):
         return PackageError("package.web_page", "This is a web page (perhaps a sign-in page), not a package.")
     for signature, what in _SIGNATURES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
@@ -18,14 +19,16 @@ from pipelinehost_dataverse.solution.model import Solution
 _MANDATORY = ("solution.xml", "customizations.xml", "[Content_Types].xml")
 
 
-def read(source: bytes | Path | BinaryIO) -> Solution:
+def read(source: bytes | mmap.mmap | Path | BinaryIO, *, sha256: bytes | None = None) -> Solution:
     """Read a solution package.
 
     Nothing is written, nothing is opened but ``source`` if it is a path, and no name out of the package is
     used as a path. It is CPU-bound (tens of milliseconds for a large package): call it off the event loop.
 
     Args:
-        source: The package, a path to it, or a binary file positioned at its start.
+        source: The package, a path to it, or a binary file positioned at its start. A large file that nobody
+            shortens meanwhile is best mapped: then it is never in memory as a whole.
+        sha256: Its digest, where the caller has just computed it.
 
     Raises:
         PackageError: The bytes are no solution package that can be trusted.
@@ -47,12 +50,12 @@ def read(source: bytes | Path | BinaryIO) -> Solution:
         environment_variables=variables,
         connection_references=references,
         flows=tuple(flow for _, flow in flows),
-        sha256=hashlib.sha256(content).digest(),
+        sha256=sha256 or hashlib.sha256(content).digest(),
         size=len(content),
     )
 
 
-def open_archive(content: bytes) -> Archive:
+def open_archive(content: bytes | mmap.mmap) -> Archive:
     """The package's archive, with a solution at its root.
 
     Raises:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import mmap
 import os
 import re
 import threading
@@ -35,7 +36,7 @@ from pipelinehost_server.store import Reads, Store, Transaction
 CHUNK: Final = 512 * 1024
 """Largest chunk, in bytes, both ways."""
 _READING: Final = 2
-"""Packages that are read at once: each is in memory as a whole meanwhile."""
+"""Packages that are read at once: it is work for a processor, and a part of each is in memory."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -74,7 +75,9 @@ class Artifacts:
             await self._receive(requests, upload, declared.size)
             path = await upload.check(declared.sha256, declared.size)
             async with self._reading:
-                solution = await asyncio.to_thread(_read, path)
+                solution, _ = await asyncio.gather(
+                    asyncio.to_thread(_read, path, declared.sha256), upload.sync()
+                )
             await upload.commit(declared.sha256, declared.size)
         artifact = describe(solution, declared.sha256, caller.name)
 
@@ -227,14 +230,18 @@ class _Package:
             self._file = -1
 
 
-def _read(path: Path) -> Solution:
-    """What a package tells; runs in a thread.
+def _read(path: Path, sha256: str) -> Solution:
+    """What a package tells whose digest was found right; runs in a thread.
 
     Raises:
         InvalidArgument: it is no package that may be used.
     """
     try:
-        return read(path)
+        # Mapped, since it may have 120 MB: what is mapped is not memory of ours but the system's copy of the
+        # file. Only this process knows the file, and nobody shortens it.
+        with path.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return read(mapped, sha256=bytes.fromhex(sha256))
     except PackageError as error:
         raise InvalidArgument(
             ErrorReason.ERROR_REASON_PACKAGE_INVALID,

@@ -100,7 +100,7 @@ class PolicyIncomplete(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Malformed:
-    """Stands for a request that is no message or too large, so that the guard can refuse it like any other."""
+    """Stands for a request that is too large or no message, so that the guard refuses it like any other."""
 
     size: int = 0
     """In bytes, where that is what is wrong."""
