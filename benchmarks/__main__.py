@@ -34,7 +34,9 @@ def main() -> int:
             for figure in BENCHMARKS[name]():
                 verdict = {None: "", True: "met", False: "MISSED"}[figure.met]
                 missed += figure.met is False
-                print(f"{figure.what:66} {figure.value:>12}  {figure.target:10} {verdict}".rstrip(), flush=True)
+                print(
+                    f"{figure.what:66} {figure.value:>12}  {figure.target:10} {verdict}".rstrip(), flush=True
+                )
         if share() > _NOISY:
             print(f"  (others used {share():.0%} of the machine's processors during {name!r})", flush=True)
     return 1 if missed else 0

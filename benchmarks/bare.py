@@ -45,7 +45,9 @@ class Bare(Process):
 
     def environ(self) -> dict[str, str]:
         """With the repository on the path."""
-        return {**super().environ(), "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+        inherited = super().environ()
+        path = [str(Path(__file__).resolve().parents[1]), *inherited.get("PYTHONPATH", "").split(os.pathsep)]
+        return {**inherited, "PYTHONPATH": os.pathsep.join(filter(None, path))}
 
 
 @contextmanager
@@ -85,7 +87,7 @@ async def rpc() -> None:
         before.set_result(request)
         return b"\x08\x01"
 
-    methods = {
+    methods: dict[str, grpc.RpcMethodHandler[bytes, Any]] = {
         "Keep": grpc.unary_unary_rpc_method_handler(keep),
         "Answer": grpc.unary_unary_rpc_method_handler(answer),
         "Follow": grpc.unary_stream_rpc_method_handler(follow),

@@ -72,7 +72,9 @@ def _felt(what: str, host: HostProcess, package: Path, bound: float | None) -> I
         time.sleep(1 + IDLE_SECONDS)
         busy: list[tuple[float, float]] = []
         for number in range(1, TARGETS):
-            name = client.deploy("imports", artifact=artifact, settings=settings, stage=f"stage-{number}").name
+            name = client.deploy(
+                "imports", artifact=artifact, settings=settings, stage=f"stage-{number}"
+            ).name
             run = client.wait(name, timeout=300)
             if run.state != Run.STATE_SUCCEEDED:
                 raise AssertionError(f"{name} ended as {Run.State.Name(run.state)}: {run.error.message}")
@@ -108,9 +110,7 @@ def _furnish(client: Client, package: Path) -> tuple[str, DeploymentSettings]:
     names = [f"target-{number}" for number in range(TARGETS)]
     for name in names:
         client.create_environment(
-            Environment(
-                name=f"environments/{name}", kind=Environment.KIND_TARGET, installed_apps=needed
-            )
+            Environment(name=f"environments/{name}", kind=Environment.KIND_TARGET, installed_apps=needed)
         )
     client.create_pipeline(
         Pipeline(

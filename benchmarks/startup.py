@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 
@@ -62,7 +62,9 @@ def _import(statement: str) -> float:
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-c", statement], capture_output=True, text=True, check=True
     )
-    top = re.findall(r"^import time:\s+\d+ \|\s+(\d+) \| (grpc|pipelinehost[\w.]*)$", done.stderr, re.M)
+    top = re.findall(
+        r"^import time:\s+\d+ \|\s+(\d+) \| (grpc|pipelinehost[\w.]*)$", done.stderr, re.MULTILINE
+    )
     return sum(int(microseconds) for microseconds, _ in top) / 1e6
 
 
@@ -76,7 +78,7 @@ async def _fill(folder: Path) -> None:
         await store.close()
 
 
-def _finished(number: int) -> object:
+def _finished(number: int) -> Callable[[Transaction], None]:
     def job(tx: Transaction) -> None:
         run = Run(
             name=f"runs/{new_run_id()}",

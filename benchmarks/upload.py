@@ -7,8 +7,10 @@ import random
 import socket
 import struct
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
@@ -36,11 +38,12 @@ def measure() -> Iterator[Figure]:
 
             def through_host() -> float:
                 path = next(packages)
-                before, used = _peak_reset(host.pid), cpu(host.pid)
-                begun = time.perf_counter()
-                artifact = client.upload(path)
-                elapsed = time.perf_counter() - begun
-                grown.append((_memory(host.pid, "VmHWM") - before) / 1024)
+                used = cpu(host.pid)
+                with _most_memory(host.pid) as more:
+                    begun = time.perf_counter()
+                    artifact = client.upload(path)
+                    elapsed = time.perf_counter() - begun
+                grown.append(more())
                 spent.append(cpu(host.pid) - used)
                 current.append(path)
                 if artifact.size != path.stat().st_size:
@@ -49,9 +52,7 @@ def measure() -> Iterator[Figure]:
 
             current: list[Path] = []
             through_host(), _send(bare.address, current[0])
-            found = in_turn(
-                ROUNDS, {"ours": through_host, "bare": lambda: _send(bare.address, current[0])}
-            )
+            found = in_turn(ROUNDS, {"ours": through_host, "bare": lambda: _send(bare.address, current[0])})
             looks = [_timed(path) for path in current[:3]]
         size = current[0].stat().st_size
         yield Figure.at_least(
@@ -106,15 +107,30 @@ def _timed(path: Path) -> float:
     return time.perf_counter() - begun
 
 
-def _memory(pid: int, line: str) -> int:
-    """A figure of /proc/PID/status, in KiB."""
-    for text in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if text.startswith(line + ":"):
-            return int(text.split()[1])
-    raise AssertionError(f"there is no {line}")
+@contextmanager
+def _most_memory(pid: int) -> Iterator[Callable[[], float]]:
+    """Tells how many MiB of memory a process has had at most since the beginning of the block.
 
+    Its own memory, ``RssAnon`` of proc(5): pages of a mapped file are the system's copy of the file, which is
+    there for every file that has just been written.
+    """
+    status = Path(f"/proc/{pid}/status")
 
-def _peak_reset(pid: int) -> int:
-    """Begins to look for a new peak (proc(5), clear_refs); gives the memory now, in KiB."""
-    Path(f"/proc/{pid}/clear_refs").write_text("5")
-    return _memory(pid, "VmRSS")
+    def now() -> int:
+        return next(int(line.split()[1]) for line in status.open() if line.startswith("RssAnon:"))
+
+    before = most = now()
+    over = threading.Event()
+
+    def look() -> None:
+        nonlocal most
+        while not over.wait(0.003):
+            most = max(most, now())
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        yield lambda: (most - before) / 1024
+    finally:
+        over.set()
+        looking.join()
