@@ -66,6 +66,8 @@ _UNICODE_PATH_EXTRA: Final = 0x7075
 _STORED: Final = 0
 _DEFLATED: Final = 8
 _CHUNK: Final = 1 << 20
+_PIECE: Final = 1 << 17
+"""What a digest is computed by: inflated, it stays in the processor's cache for the checksum and the hash."""
 
 _FORBIDDEN_IN_NAMES: Final = re.compile(r'[\x00-\x1f\x7f-\x9f:*?"<>|\ufffd]')
 _RESERVED: Final = frozenset(
@@ -397,7 +399,7 @@ class Archive:
         Raises:
             PackageError: ``zip.deflate``, ``zip.size``, ``zip.crc``.
         """
-        if member.size <= _CHUNK:
+        if member.size <= _PIECE:
             return hashlib.sha256(self.read(member)).digest()
         hashing = hashlib.sha256()
         crc = 0
@@ -419,8 +421,8 @@ class Archive:
     def _chunks(self, member: Member) -> Iterator[bytes | memoryview]:
         view = memoryview(self._content)[member.start : member.start + member.packed]
         if member.method == _STORED:
-            for position in range(0, len(view), _CHUNK):
-                yield view[position : position + _CHUNK]
+            for position in range(0, len(view), _PIECE):
+                yield view[position : position + _PIECE]
             return
         inflating = zlib.decompressobj(-zlib.MAX_WBITS)
         pending: bytes | memoryview = b""
@@ -428,9 +430,9 @@ class Archive:
         try:
             while not inflating.eof:
                 if not pending:
-                    pending = view[position : position + _CHUNK]
+                    pending = view[position : position + _PIECE]
                     position += len(pending)
-                chunk = inflating.decompress(pending, _CHUNK)
+                chunk = inflating.decompress(pending, _PIECE)
                 if not chunk and not pending:
                     break  # nothing goes in and nothing comes out: the end is missing
                 pending = inflating.unconsumed_tail
