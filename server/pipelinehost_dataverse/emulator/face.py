@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import fnmatch
 import functools
 import json
 import logging
@@ -18,12 +19,12 @@ from urllib.parse import parse_qsl, quote
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from pipelinehost_dataverse.emulator import engine, odata
+from pipelinehost_dataverse.emulator import batch, csdl, engine, odata
 from pipelinehost_dataverse.emulator.errors import Code, DataverseError, not_modelled
-from pipelinehost_dataverse.emulator.tables import TABLES
+from pipelinehost_dataverse.emulator.tables import ENTITY_SETS, TABLES
 
 if TYPE_CHECKING:
     from pipelinehost_dataverse.emulator.environment import EmbeddedEnvironment
@@ -36,6 +37,12 @@ _SLICE = 3 * 2**18
 _ROWS = 200
 """Rows that are shaped before others get a turn on the loop."""
 _FILE = re.compile(rb'"CustomizationFile"\s*:\s*"([^"\\]*)"')
+_ANNOTATIONS = re.compile(r'odata\.include-annotations="([^"]*)"')
+_PAGE_SIZE = re.compile(r"odata\.maxpagesize=(\d{1,5})")
+_FORMATTED = "OData.Community.Display.V1.FormattedValue"
+_LOOKUP = "Microsoft.Dynamics.CRM.lookuplogicalname"
+_NAVIGATION = "Microsoft.Dynamics.CRM.associatednavigationproperty"
+_TOTAL = "Microsoft.Dynamics.CRM.totalrecordcount"
 _VERSION = "9.2.26111.00100"
 
 _log = logging.getLogger(__name__)
@@ -47,10 +54,18 @@ class _Call(NamedTuple):
     request: Request
     options: Mapping[str, str]
     root: str
+    path: str
 
     @property
     def prefer(self) -> str:
         return self.request.headers.get("prefer", "")
+
+    def annotated(self, name: str) -> bool:
+        """Whether annotations of that name are asked for: ``*``, a name, or ``Microsoft.Dynamics.CRM.*``."""
+        found = _ANNOTATIONS.search(self.prefer)
+        return found is not None and any(
+            fnmatch.fnmatchcase(name, pattern.strip()) for pattern in found.group(1).split(",")
+        )
 
 
 class Face:
@@ -86,8 +101,8 @@ class Face:
             url = request.url
             prefix = request.scope.get("root_path", "")
             root = f"{url.scheme}://{url.netloc}{prefix}/api/data/v{version}/"
-            call = _Call(request, dict(parse_qsl(request.url.query, keep_blank_values=True)), root)
-            return await self._route(call, request.path_params["path"])
+            options = dict(parse_qsl(request.url.query, keep_blank_values=True))
+            return await self._route(_Call(request, options, root, request.path_params["path"].strip("/")))
 
         return await self._guarded(request, found)
 
@@ -106,12 +121,12 @@ class Face:
         try:
             response = await found()
         except DataverseError as error:
-            response = _error(error, request.headers.get("prefer", ""))
+            response = error_response(error, request.headers.get("prefer", ""))
         except ClientDisconnect:
             response = Response(status_code=499)
         except Exception as error:  # noqa: BLE001  # a request must not end the environment; it is in the log
             _log.exception("%s %s", request.method, request.url.path)
-            response = _error(
+            response = error_response(
                 DataverseError(Code.UNEXPECTED, f"An unexpected error occurred: {error!r}.", status=500), ""
             )
         response.headers["Date"] = format_datetime(datetime.now(UTC), usegmt=True)
@@ -122,92 +137,201 @@ class Face:
             response.headers["x-ms-client-request-id"] = asked
         return response
 
-    async def _route(self, call: _Call, path: str) -> Response:
-        method = call.request.method
-        name, _, inner = path.rstrip("/").partition("(")
-        inner = inner.removesuffix(")")
+    async def _route(self, call: _Call) -> Response:
+        method, path = call.request.method, call.path
+        segments = [_segment(text) for text in odata.split(path, "/")]
+        name, inner = segments[0] if segments else ("", None)
+        alone = len(segments) == 1
         if method == "GET":
-            if name in _FUNCTIONS:
-                handler = _FUNCTIONS[name]
-                return await handler(self, call, odata.arguments(inner, call.options))
-            if name in TABLES:
-                return await self._read(call, TABLES[name], inner if "(" in path else None)
-        elif method == "POST" and name in _ACTIONS and "(" not in path:
+            if name in _DOCUMENTS and len(segments) <= 1:
+                return _DOCUMENTS[name](call)
+            if name in _FUNCTIONS and alone:
+                return await _FUNCTIONS[name](self, call, odata.arguments(inner or "", call.options))
+            if name in TABLES and name != "Attributes":
+                return await self._read(call, segments)
+        elif method == "POST" and name in _ACTIONS and alone and inner is None:
             return await _ACTIONS[name](self, call)
-        elif method == "DELETE" and name in ("solutions", "stagesolutionuploads"):
-            return await self._delete(name, _guid(inner))
-        elif method == "PATCH" and name == "solutions":
-            return await self._raise_version(call, _guid(inner))
+        elif method == "POST" and name == "$batch" and alone:
+            return await batch.answer(call.request, self.app, call.root)
+        elif method == "DELETE" and name in ("solutions", "stagesolutionuploads") and alone:
+            return await self._delete(name, _guid(inner or ""))
+        elif method == "PATCH" and name == "solutions" and alone:
+            return await self._raise_version(call, _guid(inner or ""))
         if name in TABLES:
             raise not_modelled(f"{method} of '{path}'")
         if name in _FUNCTIONS or name in _ACTIONS:
             raise DataverseError(Code.INVALID_REQUEST, f"{name} does not answer {method}.", status=405)
         if name in _KNOWN_BUT_ABSENT or name.startswith("$"):
             raise not_modelled(f"'{name}'")
-        raise DataverseError(
-            Code.NO_SUCH_SEGMENT, f"Resource not found for the segment '{name}'.", status=404
-        )
+        raise _no_segment(name)
 
     # -- reads ---------------------------------------------------------------------------------------------
 
-    async def _read(self, call: _Call, table: odata.Table, key: str | None) -> Response:
+    async def _read(self, call: _Call, segments: Sequence[tuple[str, str | None]]) -> Response:
+        """Follow a path like ``solutions(ID)/publisherid/uniquename`` and answer what it leads to."""
+        (set_name, key), *rest = segments
+        table = TABLES[set_name]
+        where = [_key(table, key)] if key is not None else []
+        one = key is not None
+        while rest:
+            (word, inner), *rest = rest
+            if word == "$count" and not one and not rest:
+                return self._count(call, table, where)
+            if not one:
+                raise _no_segment(word)
+            if word in table.columns:
+                if rest not in ([], [("$value", None)]):
+                    raise _no_segment(rest[0][0])
+                return self._property(call, table, where, word, raw=bool(rest))
+            if word not in table.links:
+                raise _no_segment(word)
+            target, here, there, many = table.links[word]
+            value = self._one(table, where, here)
+            table, where, one = TABLES[target], [(there, value)], not many
+            if inner is not None:
+                where.append(_key(table, inner))
+                one = True
+            elif value is None and one:
+                return Response(status_code=204)
+        return await (self._row(call, table, where) if one else self._list(call, table, where))
+
+    def _one(self, table: odata.Table, where: Sequence[tuple[str, object]], column: str) -> Any:
+        query = odata.plan(table, {"$select": column}, TABLES, where=where)
+        with self._store.read() as db:
+            found = db.execute(query.sql, query.parameters).fetchone()
+        if not found:
+            raise _no_row(table, where)
+        return odata.convert(table.columns[column], found[query.columns.index(column)])
+
+    def _property(
+        self, call: _Call, table: odata.Table, where: Sequence[tuple[str, object]], column: str, *, raw: bool
+    ) -> Response:
+        value = self._one(table, where, column)
+        if value is None:
+            return Response(status_code=204)
+        if raw:
+            text = json.dumps(value) if isinstance(value, bool) else str(value)
+            return PlainTextResponse(text)
+        return JSONResponse({"@odata.context": f"{call.root}$metadata#{call.path}", "value": value})
+
+    def _count(self, call: _Call, table: odata.Table, where: Sequence[tuple[str, object]]) -> Response:
+        query = odata.plan(table, {**call.options, "$count": "true"}, TABLES, where=where)
+        with self._store.read() as db:
+            count = db.execute(query.count_sql or "", query.parameters).fetchone()[0]
+        return PlainTextResponse(str(min(count, odata.COUNT)))
+
+    async def _row(self, call: _Call, table: odata.Table, where: Sequence[tuple[str, object]]) -> Response:
+        query = odata.plan(table, call.options, TABLES, where=where)
+        with self._store.read() as db:
+            found = db.execute(query.sql, query.parameters).fetchmany(1)
+        if not found:
+            raise _no_row(table, where)
+        (row,) = self._shape(call, table, query, found)
+        context = f"{call.root}$metadata#{table.set_name}{_selected(call, query)}/$entity"
+        return _preferred(JSONResponse({"@odata.context": context, **row}), call)
+
+    async def _list(self, call: _Call, table: odata.Table, where: Sequence[tuple[str, object]]) -> Response:
         size = odata.PAGE
-        preferred = re.search(r"odata\.maxpagesize=(\d{1,5})", call.prefer)
+        preferred = _PAGE_SIZE.search(call.prefer)
         if preferred:
             size = max(1, min(int(preferred.group(1)), odata.PAGE))
-        where = (table.key, _guid(key)) if key is not None else None
-        query = odata.plan(table, call.options, page_size=size, where=where)
+        query = odata.plan(table, call.options, TABLES, page_size=size, where=where)
         with self._store.read() as db:
             found = db.execute(query.sql, query.parameters).fetchall()
             count = db.execute(query.count_sql, query.parameters).fetchone()[0] if query.count_sql else None
-        context = f"{call.root}$metadata#{table.set_name}"
-        if "$select" in call.options:
-            context += f"({','.join(query.shown)})"
-        if key is not None:
-            if not found:
-                raise DataverseError(
-                    Code.NOT_FOUND, f"{table.logical_name} With Id = {_guid(key)} Does Not Exist", status=404
-                )
-            row = self._shape(table, query, found[0])
-            return JSONResponse({"@odata.context": f"{context}/$entity", **row})
-        answer: dict[str, object] = {"@odata.context": context}
+        answer: dict[str, object] = {
+            "@odata.context": f"{call.root}$metadata#{table.set_name}{_selected(call, query)}"
+        }
         if count is not None:
-            answer["@odata.count"] = count
+            answer["@odata.count"] = min(count, odata.COUNT)
+            if call.annotated(_TOTAL):
+                answer[f"@{_TOTAL}"] = min(count, odata.COUNT)
+                answer[f"@{_TOTAL}limitexceeded"] = count > odata.COUNT
         if len(found) > query.size:
             del found[query.size :]
-            if "$top" not in call.options:
+            if query.left != 0:
                 options = {**call.options, "$skiptoken": str(query.offset + query.size)}
+                if query.left:
+                    options["$top"] = str(query.left)
                 pairs = "&".join(f"{quote(k, safe='$@')}={quote(v)}" for k, v in options.items())
-                answer["@odata.nextLink"] = f"{call.root}{table.set_name}?{pairs}"
+                answer["@odata.nextLink"] = f"{call.root}{quote(call.path, safe=_PATH)}?{pairs}"
         pieces = [_json(answer)[:-1] + b',"value":[']
         for start in range(0, len(found), _ROWS):
-            rows = [self._shape(table, query, values) for values in found[start : start + _ROWS]]
+            rows = self._shape(call, table, query, found[start : start + _ROWS])
             pieces.append((b"," if start else b"") + _json(rows)[1:-1])
             # A long list is made in turns with everything else on this loop.
             await asyncio.sleep(0)
         pieces.append(b"]}")
-        return Response(b"".join(pieces), media_type="application/json")
+        return _preferred(Response(b"".join(pieces), media_type="application/json"), call)
 
-    def _shape(self, table: odata.Table, query: odata.Query, values: Sequence[object]) -> dict[str, object]:
-        whole = {
-            name: odata.convert(table.columns[name], value)
-            for name, value in zip(query.columns, values, strict=True)
-        }
-        row = {name: whole[name] for name in dict.fromkeys((table.key, *query.shown))}
+    def _shape(
+        self, call: _Call, table: odata.Table, query: odata.Query, found: Sequence[Sequence[object]]
+    ) -> list[dict[str, object]]:
+        """Rows as JSON objects: what was selected, with its annotations, and what was expanded."""
+        wholes = [
+            {
+                name: odata.convert(table.columns[name], value)
+                for name, value in zip(query.columns, values, strict=True)
+            }
+            for values in found
+        ]
+        shown = tuple(dict.fromkeys((table.key, *query.shown)))
+        rows: list[dict[str, object]] = [{name: whole[name] for name in shown} for whole in wholes]
+        if call.annotated(_FORMATTED):
+            for name in shown:
+                if table.columns[name] in ("boolean", "integer", "datetime"):
+                    for row in rows:
+                        text = odata.formatted(table, name, row[name])
+                        if text is not None:
+                            row[f"{name}@{_FORMATTED}"] = text
+        self._annotate_lookups(call, table, shown, rows)
         for name, inner in query.expand:
-            row[name] = self._expand(table, name, inner, whole)
-        return row
+            known: dict[object, object] = {}
+            here = table.links[name][1]
+            for row, whole in zip(rows, wholes, strict=True):
+                if whole[here] not in known:
+                    known[whole[here]] = self._expand(call, table, name, inner, whole[here])
+                row[name] = known[whole[here]]
+        return rows
 
-    def _expand(self, table: odata.Table, name: str, inner: str, row: Mapping[str, object]) -> object:
-        set_name, here, there, many = table.links[name]
+    def _annotate_lookups(
+        self, call: _Call, table: odata.Table, shown: Sequence[str], rows: list[dict[str, object]]
+    ) -> None:
+        named, typed, linked = (call.annotated(kind) for kind in (_FORMATTED, _LOOKUP, _NAVIGATION))
+        for nav, (set_name, here, there, many) in table.links.items():
+            if many or here not in shown or not (named or typed or linked):
+                continue
+            target = TABLES[set_name]
+            values = {row[here] for row in rows} - {None}
+            names: dict[object, str] = {}
+            if values and target.name and named:
+                marks = ", ".join("?" * len(values))
+                with self._store.read() as db:
+                    names = dict(
+                        db.execute(
+                            f'SELECT "{there}", "{target.name}" FROM ({target.source})'  # noqa: S608  # constants
+                            f' WHERE "{there}" IN ({marks})',
+                            tuple(values),
+                        ).fetchall()
+                    )
+            for row in rows:
+                value = row[here]
+                if value is None:
+                    continue
+                if names.get(value) is not None:
+                    row[f"{here}@{_FORMATTED}"] = names[value]
+                if typed:
+                    row[f"{here}@{_LOOKUP}"] = target.logical_name
+                if linked:
+                    row[f"{here}@{_NAVIGATION}"] = nav
+
+    def _expand(self, call: _Call, table: odata.Table, name: str, inner: str, value: object) -> object:
+        set_name, _, there, many = table.links[name]
         target = TABLES[set_name]
-        options = odata.nested_options(inner)
-        if "$expand" in options:
-            raise not_modelled("$expand inside of $expand")
-        query = odata.plan(target, options, where=(there, row[here]))
+        query = odata.plan(target, odata.nested_options(inner), TABLES, where=[(there, value)])
         with self._store.read() as db:
-            found = db.execute(query.sql, query.parameters).fetchall()
-        rows = [self._shape(target, query, values) for values in found]
+            found = db.execute(query.sql, query.parameters).fetchmany(query.size)
+        rows = self._shape(call, target, query, found)
         return rows if many else (rows[0] if rows else None)
 
     # -- functions -----------------------------------------------------------------------------------------
@@ -432,14 +556,68 @@ _KNOWN_BUT_ABSENT = frozenset(
         "AddSolutionComponent",
         "RemoveSolutionComponent",
         "CancelAsyncOperation",
-        "EntityDefinitions",
         "GlobalOptionSetDefinitions",
+        "RetrieveMetadataChanges",
     ]
 )
 """Parts of the real Web API that a client of solutions may try; refused by name."""
 
 
-def _error(error: DataverseError, prefer: str) -> Response:
+_PATH = "/()',=$"
+"""Signs that the path of an address may contain as they are."""
+
+
+def _segment(text: str) -> tuple[str, str | None]:
+    """A part of a path: its name, and what stands in its parentheses, if there are any."""
+    name, bracket, inner = text.partition("(")
+    return name, inner.removesuffix(")") if bracket else None
+
+
+def _key(table: odata.Table, text: str) -> tuple[str, object]:
+    name, sign, value = text.partition("=")
+    if sign and name.strip() == table.alternate:
+        return table.alternate, value.strip().strip("'").replace("''", "'").lower()
+    return table.key, _guid(value.strip() if sign and name.strip() == table.key else text)
+
+
+def _no_segment(name: str) -> DataverseError:
+    return DataverseError(Code.NO_SUCH_SEGMENT, f"Resource not found for the segment '{name}'.", status=404)
+
+
+def _no_row(table: odata.Table, where: Sequence[tuple[str, object]]) -> DataverseError:
+    return DataverseError(
+        Code.NOT_FOUND, f"{table.logical_name} With Id = {where[-1][1]} Does Not Exist", status=404
+    )
+
+
+def _selected(call: _Call, query: odata.Query) -> str:
+    return f"({','.join(query.shown)})" if "$select" in call.options else ""
+
+
+def _preferred(response: Response, call: _Call) -> Response:
+    applied = [
+        found.group() for found in (_PAGE_SIZE.search(call.prefer), _ANNOTATIONS.search(call.prefer)) if found
+    ]
+    if applied:
+        response.headers["Preference-Applied"] = ",".join(applied)
+    return response
+
+
+def _service_document(call: _Call) -> Response:
+    names = (*ENTITY_SETS, "EntityDefinitions")
+    value = [{"name": name, "kind": "EntitySet", "url": name} for name in names]
+    return JSONResponse({"@odata.context": f"{call.root}$metadata", "value": value})
+
+
+def _metadata(call: _Call) -> Response:
+    return Response(csdl.document(_FUNCTIONS, _ACTIONS), media_type="application/xml")
+
+
+_DOCUMENTS: dict[str, Callable[[_Call], Response]] = {"": _service_document, "$metadata": _metadata}
+
+
+def error_response(error: DataverseError, prefer: str) -> Response:
+    """An error as Dataverse answers it; with details where the request prefers annotations."""
     content: dict[str, object] = {"code": error.code.text, "message": error.message}
     if "odata.include-annotations" in prefer:
         content["@Microsoft.PowerApps.CDS.ErrorDetails.OperationStatus"] = "0"

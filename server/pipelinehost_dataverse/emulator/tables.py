@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+
 from pipelinehost_dataverse.emulator.odata import Table
 
 _USER = "(SELECT user FROM environment)"
@@ -34,12 +38,61 @@ def _table(
     source: str,
     links: dict[str, tuple[str, str, str, bool]] | None = None,
     *,
+    name: str = "",
+    labels: Mapping[str, Mapping[int, str]] | None = None,
     sortable: bool = True,
     order: str = "",
+    alternate: str = "",
 ) -> Table:
     """``columns`` is one word per column, ``name:type``; a string's type may be left out."""
-    typed = {name: kind or "string" for name, _, kind in (word.partition(":") for word in columns.split())}
-    return Table(set_name, logical_name, key, typed, source, links or {}, sortable, order)
+    typed = {column: kind or "string" for column, _, kind in (w.partition(":") for w in columns.split())}
+    return Table(
+        set_name,
+        logical_name,
+        key,
+        typed,
+        source,
+        links or {},
+        sortable,
+        order,
+        name,
+        labels or {},
+        alternate,
+    )
+
+
+_ACTIVE = {0: "Active", 1: "Inactive"}
+_TYPES = {
+    100000000 + n: t for n, t in enumerate(["String", "Number", "Boolean", "JSON", "Data source", "Secret"])
+}
+_CATEGORIES = dict(
+    enumerate(
+        [
+            "Workflow",
+            "Dialog",
+            "Business Rule",
+            "Action",
+            "Business Process Flow",
+            "Modern Flow",
+            "Desktop Flow",
+        ]
+    )
+)
+_STATES = {0: "Ready", 1: "Suspended", 2: "Locked", 3: "Completed"}
+_STATUSES = {
+    0: "Waiting For Resources",
+    10: "Waiting",
+    20: "In Progress",
+    21: "Pausing",
+    22: "Canceling",
+    30: "Succeeded",
+    31: "Failed",
+    32: "Canceled",
+}
+_HISTORY = {
+    "msdyn_status": {0: "Started", 1: "Completed", 2: "Queued"},
+    "msdyn_operation": {0: "Import", 1: "Uninstall"},
+}
 
 
 _ALL = (
@@ -57,7 +110,12 @@ _ALL = (
              installed_on AS installedon, installed_on AS createdon, updated_on AS modifiedon,
              updated_on AS updatedon, publisher AS _publisherid_value, upgrade_of AS _parentsolutionid_value,
              NULL AS upgradeinfo, position FROM solution""",
-        {"publisherid": ("publishers", "_publisherid_value", "publisherid", False)},
+        {
+            "publisherid": ("publishers", "_publisherid_value", "publisherid", False),
+            "parentsolutionid": ("solutions", "_parentsolutionid_value", "solutionid", False),
+            "solution_solutioncomponent": ("solutioncomponents", "solutionid", "_solutionid_value", True),
+        },
+        name="friendlyname",
         order="position",
     ),
     _table(
@@ -69,6 +127,8 @@ _ALL = (
         """SELECT id AS publisherid, unique_name AS uniquename, display_name AS friendlyname,
              prefix AS customizationprefix, option_value_prefix AS customizationoptionvalueprefix,
              created_on AS createdon FROM publisher""",
+        {"publisher_solution": ("solutions", "publisherid", "_publisherid_value", True)},
+        name="friendlyname",
     ),
     _table(
         "solutioncomponents",
@@ -90,6 +150,7 @@ _ALL = (
         "solutioncomponentdefinitionid:guid name primaryentityname solutioncomponenttype:integer",
         """SELECT printf('%08x-0000-4000-8000-%012x', code, code) AS solutioncomponentdefinitionid,
              kind AS name, kind AS primaryentityname, code AS solutioncomponenttype FROM kind_code""",
+        name="name",
         order="solutioncomponenttype",
     ),
     _table(
@@ -112,6 +173,7 @@ _ALL = (
              NULL AS msdyn_status, 1 AS msdyn_total, c.id AS number
            FROM layer l JOIN component c ON c.id = l.component JOIN kind_code k ON k.kind = c.kind
              JOIN solution s ON s.id = l.solution""",
+        name="msdyn_name",
         order="number",
     ),
     _table(
@@ -136,6 +198,8 @@ _ALL = (
                 True,
             )
         },
+        name="schemaname",
+        labels={"type": _TYPES, "statecode": _ACTIVE},
         order="schemaname",
     ),
     _table(
@@ -157,6 +221,7 @@ _ALL = (
                 False,
             )
         },
+        name="schemaname",
         order="schemaname",
     ),
     _table(
@@ -173,6 +238,8 @@ _ALL = (
             f"{_ismanaged()} AS ismanaged, 0 AS statecode, 1 AS statuscode",
             "LEFT JOIN binding b ON b.logical_name = t.schema_name",
         ),
+        name="connectionreferencedisplayname",
+        labels={"statecode": _ACTIVE, "statuscode": {1: "Active", 2: "Inactive"}},
         order="connectionreferencelogicalname",
     ),
     _table(
@@ -189,6 +256,13 @@ _ALL = (
             f"{_ismanaged()} AS ismanaged, t.schema_name AS uniquename",
             "LEFT JOIN switch w ON w.component = t.component",
         ),
+        name="name",
+        labels={
+            "category": _CATEGORIES,
+            "type": {1: "Definition"},
+            "statecode": {0: "Draft", 1: "Activated"},
+            "statuscode": {1: "Draft", 2: "Activated"},
+        },
     ),
     _table(
         "asyncoperations",
@@ -203,6 +277,9 @@ _ALL = (
              completed_on AS completedon, coalesce(completed_on, started_on, created_on) AS modifiedon,
              'SolutionOperation_' || (SELECT id FROM environment) AS dependencytoken,
              {_USER} AS _createdby_value, {_USER} AS _ownerid_value, number FROM operation""",  # noqa: S608  # of constants
+        {"createdby": ("systemusers", "_createdby_value", "systemuserid", False)},
+        name="name",
+        labels={"statecode": _STATES, "statuscode": _STATUSES},
         order="number",
     ),
     _table(
@@ -215,6 +292,8 @@ _ALL = (
              created_on AS createdon, started_on AS startedon, completed_on AS completedon,
              coalesce(completed_on, started_on, created_on) AS modifiedon, {_USER} AS _createdby_value,
              NULL AS operationcontext, number FROM import_job""",  # noqa: S608  # of constants
+        {"createdby": ("systemusers", "_createdby_value", "systemuserid", False)},
+        name="name",
         order="number",
     ),
     _table(
@@ -236,6 +315,9 @@ _ALL = (
              h.operation AS msdyn_activityid, coalesce(o.job, h.operation) AS msdyn_correlationid,
              {_USER} AS _createdby_value, h.number AS number
            FROM history h LEFT JOIN operation o ON o.id = h.operation""",  # noqa: S608  # of constants
+        {"createdby": ("systemusers", "_createdby_value", "systemuserid", False)},
+        name="msdyn_name",
+        labels=_HISTORY,
         sortable=False,
         order="number",
     ),
@@ -246,8 +328,138 @@ _ALL = (
         "stagesolutionuploadid:guid name solutionuniquename solutionversion createdon:datetime",
         """SELECT id AS stagesolutionuploadid, solution_name AS name, solution_name AS solutionuniquename,
              version AS solutionversion, created_on AS createdon FROM upload""",
+        name="name",
+    ),
+    _table(
+        "systemusers",
+        "systemuser",
+        "systemuserid",
+        "systemuserid:guid fullname isdisabled:boolean _businessunitid_value:guid createdon:datetime",
+        """SELECT user AS systemuserid, 'Emulator' AS fullname, 0 AS isdisabled,
+             business_unit AS _businessunitid_value, created_on AS createdon FROM environment""",
+        {"businessunitid": ("businessunits", "_businessunitid_value", "businessunitid", False)},
+        name="fullname",
+    ),
+    _table(
+        "businessunits",
+        "businessunit",
+        "businessunitid",
+        "businessunitid:guid name createdon:datetime",
+        "SELECT business_unit AS businessunitid, 'Root' AS name, created_on AS createdon FROM environment",
+        name="name",
     ),
 )
 
-TABLES = {table.set_name: table for table in _ALL}
+_LABEL = (
+    "json_object('LocalizedLabels', json_array(json_object('Label', {0}, 'LanguageCode', 1033)), "
+    "'UserLocalizedLabel', json_object('Label', {0}, 'LanguageCode', 1033))"
+)
+_ATTRIBUTE_TYPES = {
+    "guid": "Uniqueidentifier",
+    "string": "String",
+    "integer": "Integer",
+    "double": "Double",
+    "boolean": "Boolean",
+    "datetime": "DateTime",
+}
+
+
+def _attributes(table: Table) -> Iterator[dict[str, object]]:
+    links = {here: name for name, (_, here, _, many) in table.links.items() if not many}
+    for number, (column, kind) in enumerate(table.columns.items(), 1):
+        lookup = column.startswith("_") and column.endswith("_value")
+        name = column[1:-6] if lookup else column
+        shown = "State" if name == "statecode" else "Status" if name == "statuscode" else "Picklist"
+        yield {
+            "id": _metadata_id(f"{table.logical_name}.{name}"),
+            "entity": table.logical_name,
+            "name": name,
+            "type": "Lookup" if lookup else shown if column in table.labels else _ATTRIBUTE_TYPES[kind],
+            "number": number,
+            "key": column == table.key,
+            "names": column == table.name,
+            "schema": links.get(column, name),
+        }
+
+
+def _metadata_id(name: str) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"https://emulator.invalid/{name}"))
+
+
+def _constant(columns: str, rows: Iterable[Mapping[str, object]]) -> str:
+    """A SELECT of rows that no environment changes. ``columns`` says ``Column:member``, or ``Column=SQL``."""
+    shown = []
+    for word in columns.split():
+        column, _, sql = word.partition("=")
+        column, _, member = column.partition(":")
+        sql = sql or f"json_extract(value, '$.{member}')"
+        shown.append(f"{sql} AS {column}")
+    label = _LABEL.format("json_extract(value, '$.name')")
+    text = json.dumps(list(rows)).replace("'", "''")
+    return f"SELECT {', '.join(shown)}, {label} AS DisplayName FROM json_each('{text}')"  # noqa: S608  # of constants
+
+
+_METADATA = (
+    _table(
+        "EntityDefinitions",
+        "EntityMetadata",
+        "MetadataId",
+        "MetadataId:guid LogicalName SchemaName EntitySetName LogicalCollectionName PrimaryIdAttribute "
+        "PrimaryNameAttribute IsCustomEntity:boolean IsManaged:boolean IsPrivate:boolean "
+        "IsIntersect:boolean DisplayName:json",
+        _constant(
+            "MetadataId:id LogicalName:name SchemaName:name EntitySetName:set LogicalCollectionName:set "
+            "PrimaryIdAttribute:key PrimaryNameAttribute:names IsCustomEntity=0 IsManaged=1 IsPrivate=0 "
+            "IsIntersect=0",
+            (
+                {
+                    "id": _metadata_id(table.logical_name),
+                    "name": table.logical_name,
+                    "set": table.set_name,
+                    "key": table.key,
+                    "names": table.name or None,
+                }
+                for table in _ALL
+            ),
+        )
+        + " UNION ALL "
+        + _top(
+            "entity",
+            "t.object_id, t.key, t.schema_name, coalesce(json_extract(t.facts, '$.setname'), t.key || 's'), "
+            "coalesce(json_extract(t.facts, '$.setname'), t.key || 's'), t.key || 'id', NULL, 1, "
+            f"{_ismanaged()}, 0, 0, {_LABEL.format('t.name')}",
+        ),
+        {"Attributes": ("Attributes", "LogicalName", "EntityLogicalName", True)},
+        order="LogicalName",
+        alternate="LogicalName",
+    ),
+    _table(
+        "Attributes",
+        "AttributeMetadata",
+        "MetadataId",
+        "MetadataId:guid LogicalName SchemaName EntityLogicalName AttributeType ColumnNumber:integer "
+        "IsPrimaryId:boolean IsPrimaryName:boolean IsCustomAttribute:boolean IsManaged:boolean AttributeOf "
+        "DisplayName:json",
+        _constant(
+            "MetadataId:id LogicalName:name SchemaName:schema EntityLogicalName:entity AttributeType:type "
+            "ColumnNumber:number IsPrimaryId:key IsPrimaryName:names IsCustomAttribute=0 IsManaged=1 "
+            "AttributeOf=NULL",
+            (row for table in _ALL for row in _attributes(table)),
+        )
+        + " UNION ALL "
+        + _top(
+            "attribute",
+            "t.object_id, substr(t.key, length(t.parent_key) + 2), t.schema_name, t.parent_key, "
+            "json_extract(t.facts, '$.type'), NULL, 0, 0, 1, "
+            f"{_ismanaged()}, NULL, {_LABEL.format('t.name')}",
+        ),
+        order="EntityLogicalName, ColumnNumber, LogicalName",
+        alternate="LogicalName",
+    ),
+)
+"""What ``EntityDefinitions`` tells: the tables of this module, and those that solutions have brought."""
+
+TABLES = {table.set_name: table for table in (*_ALL, *_METADATA)}
 """By entity set name."""
+ENTITY_SETS = tuple(table.set_name for table in _ALL)
+"""Those whose rows have addresses of their own, in the order of the service document."""

@@ -1,5 +1,7 @@
 """Queries: what is understood, and what is refused by name."""
 
+import contextlib
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -10,9 +12,16 @@ from pipelinehost_dataverse.emulator.odata import Table, arguments, nested_optio
 from pipelinehost_dataverse.solution import ConnectionReference, EnvironmentVariable, VariableType, missing
 from pipelinehost_dataverse.solution import Table as TablePart
 
+KIN = {"kin": ("things", "id", "up", True), "parent": ("things", "up", "id", False)}
 THING = Table(
-    "things", "thing", "id", {"id": "guid", "name": "string", "size": "integer", "on": "boolean"}, "SELECT 1"
+    "things",
+    "thing",
+    "id",
+    {"id": "guid", "up": "guid", "name": "string", "nick": "string", "size": "integer", "on": "boolean"},
+    "SELECT * FROM thing",
+    KIN,
 )
+ALL = {"things": THING}
 
 
 @pytest.mark.parametrize(
@@ -28,7 +37,7 @@ THING = Table(
 def test_filters_become_sql_with_parameters(
     text: str, sql: str | None, parameters: tuple[object, ...]
 ) -> None:
-    query = plan(THING, {"$filter": text})
+    query = plan(THING, {"$filter": text}, ALL)
     assert query.parameters == parameters
     assert sql is None or sql in query.sql
 
@@ -50,11 +59,62 @@ def test_filters_become_sql_with_parameters(
         ({"$expand": "nothing"}, "property named 'nothing'"),
         ({"$apply": "x"}, "'\\$apply' is not modelled"),
         ({"$top": "many"}, "non-negative number"),
+        ({"$filter": "contains(size,'1')"}, "takes text"),
+        ({"$filter": "size eq 99999999999999999999"}, "no value of 'size'"),
+        ({"$filter": "size eq name"}, "incompatible types"),
+        ({"$filter": "kin/name eq 'x'"}, "is a collection; use 'kin/any"),
+        ({"$filter": "parent/any(x:x/size eq 1)"}, "is one row"),
+        ({"$filter": "kin/all()"}, "Syntax error"),
+        ({"$filter": "kin/any(x:x/colour eq 1)"}, "property named 'colour'"),
+        ({"$filter": "In(PropertyName='size',PropertyValues=[])"}, "1 to 500 values"),
+        ({"$filter": "In(PropertyName='size',PropertyValues=['x'])"}, "no value of 'size'"),
+        ({"$filter": "Between(PropertyName='size',PropertyValues=['1'])"}, "two values"),
+        ({"$filter": "(" * 101 + "on eq true" + ")" * 101}, "nested more than 100"),
+        ({"$filter": " or ".join(["size eq 1"] * 501)}, "exceeded the maximum limit of 500"),
+        ({"$expand": ",".join(["kin"] * 16)}, "more than 15"),
     ],
 )
 def test_other_queries_are_refused_by_name(options: dict[str, str], words: str) -> None:
     with pytest.raises(DataverseError, match=words):
-        plan(THING, options)
+        plan(THING, options, ALL)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("name eq 'ANNA'", "anna"),
+        ("name ne 'anna'", "bert carl"),
+        ("not (nick eq 'x')", "bert carl"),
+        ("nick eq null", "carl"),
+        ("not (nick ne null)", "carl"),
+        ("name eq nick", "bert"),
+        ("size gt 1 and size le 3", "bert carl"),
+        ("not not (size gt 2)", "carl"),
+        ("Microsoft.Dynamics.CRM.In(PropertyName='name',PropertyValues=['Anna','CARL'])", "anna carl"),
+        ('Microsoft.Dynamics.CRM.NotIn(PropertyName=\'size\',PropertyValues=["1","2"])', "carl"),
+        ("Microsoft.Dynamics.CRM.Between(PropertyName='size',PropertyValues=['2','3'])", "bert carl"),
+        ("parent/name eq 'anna'", "bert carl"),
+        ("parent/parent/name eq null", "anna bert carl"),
+        ("parent/name eq null", "anna"),
+        ("parent/name ne 'x' and contains(parent/name,'NN')", "bert carl"),
+        ("kin/any()", "anna"),
+        ("kin/any(k:k/name eq 'bert')", "anna"),
+        ("kin/any(k:k/parent/name eq 'anna' and k/size eq 3)", "anna"),
+        ("kin/all(k:k/size gt 2)", "bert carl"),
+        ("not kin/any(k:k/on eq true)", "bert carl"),
+    ],
+)
+def test_filters_find_what_they_should(text: str, names: str) -> None:
+    ids = [f"00000000-0000-0000-0000-00000000000{n}" for n in range(3)]
+    with contextlib.closing(sqlite3.connect(":memory:")) as db:
+        db.execute("CREATE TABLE thing (id, up, name, nick, size, 'on')")
+        rows = [(None, "anna", "x", 1, 0), (ids[0], "bert", "bert", 2, 1), (ids[0], "carl", None, 3, 0)]
+        db.executemany(
+            "INSERT INTO thing VALUES (?, ?, ?, ?, ?, ?)", [(ids[n], *r) for n, r in enumerate(rows)]
+        )
+        query = plan(THING, {"$filter": text, "$select": "name"}, ALL)
+        found = db.execute(query.sql, query.parameters).fetchall()
+    assert [row[query.columns.index("name")] for row in found] == names.split()
 
 
 def test_arguments_come_plain_or_by_alias() -> None:
@@ -144,8 +204,14 @@ async def test_who_and_what_the_environment_is(qa: Asked) -> None:
     ("method", "path", "status", "words"),
     [
         ("GET", "accounts", 404, "segment 'accounts'"),
-        ("GET", "$metadata", 501, "metadata"),
-        ("POST", "$batch", 501, "batch"),
+        ("GET", "$entity", 501, "entity"),
+        ("GET", "Attributes", 501, "Attributes"),
+        ("GET", "cts_trips", 404, "segment 'cts_trips'"),
+        ("POST", "$batch", 400, "no batch"),
+        ("GET", "solutions/uniquename", 404, "segment 'uniquename'"),
+        ("GET", "systemusers(00000000-0000-0000-0000-000000000000)/fullname", 404, "Does Not Exist"),
+        ("GET", "solutions?sql=SELECT 1", 501, "'sql' is not modelled"),
+        ("GET", "solutions?fetchXml=<fetch/>", 501, "'fetchXml' is not modelled"),
         ("POST", "solutions", 501, "POST of 'solutions'"),
         ("GET", "ImportSolution", 405, "does not answer GET"),
         ("GET", "solutions(name)", 400, "not a GUID"),
