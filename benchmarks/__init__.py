@@ -1,1 +1,1 @@
-"""What PipelineHost costs, as ratios to the least that anybody could do: ``python -m benchmarks [NAME …]``."""
+"""What PipelineHost costs, beside the least that anybody could do: ``python -m benchmarks [NAME …]``."""

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator, Mapping
 
-from benchmarks import herd, imports, startup, unary, upload, watchers
+from benchmarks import herd, imports, packages, startup, unary, upload, watchers
 from benchmarks.figures import Figure, others
 
 _NOISY = 0.1
@@ -16,6 +16,7 @@ BENCHMARKS: Mapping[str, Callable[[], Iterator[Figure]]] = {
     "watchers": watchers.measure,
     "herd": herd.measure,
     "imports": imports.measure,
+    "packages": packages.measure,
     "upload": upload.measure,
     "startup": startup.measure,
 }

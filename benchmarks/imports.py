@@ -96,7 +96,8 @@ def _felt(what: str, host: HostProcess, package: Path, bound: float | None) -> I
     yield Figure(
         f"  idle p99 {calm * 1e3:.2f} ms",
         f"during: p50 {median(during) * 1e3:.2f}, p99.9 {percentile(during, 0.999) * 1e3:.2f}, most "
-        f"{max(during) * 1e3:.2f} ms of {len(during):,} calls; import step {median(b - a for a, b in busy):.2f} s",
+        f"{max(during) * 1e3:.2f} ms of {len(during):,} calls; "
+        f"import step {median(b - a for a, b in busy):.2f} s",
     )
 
 

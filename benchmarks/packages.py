@@ -1,10 +1,7 @@
 """How much slower reading packages is than the least that any reader does.
 
-    python benchmarks/packages.py [FOLDER [ROUNDS]]
-
 The baseline reads every entry with ``zipfile``, hashes it, and parses every .xml with lxml and every .json
-with json. Both are timed in turn over all packages of FOLDER (by default the real ones beside the
-repository), so that a busy machine slows both alike; the medians and their ratio are printed.
+with json. Both are timed in turn over all real packages beside the repository.
 """
 
 from __future__ import annotations
@@ -13,18 +10,18 @@ import hashlib
 import io
 import json
 import statistics
-import sys
 import time
 import zipfile
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 
 from lxml import etree
+from tests.conftest import REAL_SOLUTIONS
 
+from benchmarks.figures import Figure, in_turn, ratio
 from pipelinehost_dataverse.solution import read
 
+ROUNDS = 7
 LIMIT = 3.0
-"""The ratio that is still good enough."""
 
 
 def bare(package: bytes) -> None:
@@ -47,28 +44,20 @@ def seconds(work: Callable[[bytes], object], packages: Sequence[bytes]) -> float
     return time.perf_counter() - started
 
 
-def main(folder: Path, rounds: int) -> int:
-    """Time both in turn and print; 1 if the ratio is over the limit."""
-    packages = [path.read_bytes() for path in sorted(folder.glob("*.zip"))]
+def measure() -> Iterator[Figure]:
+    """Both in turn over all real packages."""
+    packages = [path.read_bytes() for path in sorted((REAL_SOLUTIONS / "valid").glob("*.zip"))]
     if not packages:
-        print(f"no packages in {folder}", file=sys.stderr)
-        return 2
+        print("  (the folder with real packages beside the repository is missing: not measured)")
+        return
     for work in (bare, read):
         seconds(work, packages)
-    pairs = [(seconds(bare, packages), seconds(read, packages)) for _ in range(rounds)]
-    base, ours = (statistics.median(column) for column in zip(*pairs, strict=True))
-    ratio = statistics.median(mine / theirs for theirs, mine in pairs)
-    print(f"{len(packages)} packages, {sum(map(len, packages)):,} bytes, {rounds} rounds")
-    print(f"baseline {base * 1e3:8.1f} ms")
-    print(f"read     {ours * 1e3:8.1f} ms   ratio {ratio:.2f} (limit {LIMIT})")
-    return 1 if ratio > LIMIT else 0
-
-
-if __name__ == "__main__":
-    _default = Path(__file__).resolve().parents[2] / "shared" / "solutions" / "valid"
-    sys.exit(
-        main(
-            Path(sys.argv[1]) if len(sys.argv) > 1 else _default,
-            int(sys.argv[2]) if len(sys.argv) > 2 else 9,
-        )
+    found = in_turn(
+        ROUNDS, {"ours": lambda: seconds(read, packages), "bare": lambda: seconds(bare, packages)}
+    )
+    what = f"reading {len(packages)} packages, of unpacking, hashing and parsing them"
+    yield Figure.at_most(what, ratio(found["ours"], found["bare"]), LIMIT)
+    yield Figure(
+        f"packages: {sum(map(len, packages)):,} bytes",
+        f"{statistics.median(found['ours']):.2f} s; baseline {statistics.median(found['bare']):.2f} s",
     )

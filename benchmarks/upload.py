@@ -1,4 +1,4 @@
-"""A package of 95 MB going up, beside a bare socket that receives, hashes, writes and fsyncs the same bytes."""
+"""A package of 95 MB going up, beside a bare socket that receives, hashes, writes and fsyncs the same."""
 
 from __future__ import annotations
 
