@@ -218,6 +218,23 @@ async def test_one_who_gives_up_takes_nobody_along(store: Store, feed: Feed) -> 
     assert tasks[1].cancelled()
 
 
+async def test_those_who_leave_leave_nothing_behind(store: Store, feed: Feed) -> None:
+    tasks = [asyncio.ensure_future(soon(feed.follow(RUN, 0, idle=1))) for _ in range(5)]
+    await asyncio.sleep(0.01)
+    assert len(feed._logs[RUN].waiters) == 5
+    for task in tasks[1:]:
+        task.cancel()
+    await asyncio.gather(*tasks[1:], return_exceptions=True)
+    assert len(feed._logs[RUN].waiters) == 1
+    await write(store, step())
+    assert await tasks[0] == [1]
+    del tasks, task
+    await asyncio.sleep(0)
+    gc.collect()
+    assert feed._logs == {}
+    assert not [thing for thing in gc.get_objects() if isinstance(thing, events._Alarm)]
+
+
 async def test_silence_is_told(store: Store, feed: Feed) -> None:
     following = feed.follow(RUN, 0, idle=0.02)
     start = time.monotonic()

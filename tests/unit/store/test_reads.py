@@ -116,6 +116,7 @@ def walk(store: Store, kind: Kind, response: Any, limit: int, **how: Any) -> lis
         page: list[Any] = next(iter(response.FromString(frames).ListFields()), (None, []))[1]
         assert len(page) == limit or after is None
         items.extend(page)
+        assert len(items) < 1000, "the pages do not come to an end"
         if after is None:
             return items
 

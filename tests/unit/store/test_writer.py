@@ -122,8 +122,8 @@ async def test_a_job_that_raises_stop_iteration_does_not_stop_the_others(store: 
         first = asyncio.ensure_future(store.write(exhausted))
         second = asyncio.ensure_future(store.write(lambda transaction: "done"))
     with pytest.raises(RuntimeError, match="StopIteration"):
-        await first
-    assert await second == "done"
+        await asyncio.wait_for(first, 5)
+    assert await asyncio.wait_for(second, 5) == "done"
 
 
 async def test_events_are_told_after_their_commit_in_order(
