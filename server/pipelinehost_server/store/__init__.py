@@ -62,7 +62,7 @@ class Store:
             autoconnect=False,
             thread_safe=False,
             cached_statements=512,
-            pragmas={"query_only": 1, "cache_size": -64 * 1024},
+            pragmas={"query_only": 1, "cache_size": -32 * 1024},
         )
 
     async def open(self) -> None:

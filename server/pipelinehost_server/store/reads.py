@@ -322,9 +322,9 @@ class Reads:
     def due_runs(self, limit: int = 100) -> list[str]:
         """Names of the runs that can be advanced now.
 
-        For each environment that nobody has the first run that waits for it; then unfinished runs that neither
-        wait for their target nor are unknown, oldest first. At most ``limit`` of either sort, so that neither
-        hides the other.
+        For each environment that nobody has, the first run that waits for it; then unfinished runs that
+        neither wait for their target nor are unknown, oldest first. At most ``limit`` of either sort, so that
+        neither hides the other.
         """
         return self._names(_FIRST_IN_QUEUE, limit) + self._names(_DUE, limit)
 

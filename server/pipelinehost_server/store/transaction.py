@@ -151,6 +151,25 @@ class Transaction(Reads):
     def put_environment(self, environment: resources_pb2.Environment) -> resources_pb2.Environment:
         """Creates or replaces an environment; stamps ``etag`` and times."""
         _stamp(environment, self.environment(environment.name))
+        self._replace_environment(environment)
+        return environment
+
+    def record_organization(
+        self, name: str, url: str, organization_id: str
+    ) -> resources_pb2.Environment | None:
+        """Notes which organization an environment is, where none is noted; gives the record if it changed.
+
+        ``etag`` and times stay: nobody who is editing the record has to read it again for that. A record that
+        is gone or has another address by now is left alone.
+        """
+        environment = self.environment(name)
+        if environment is None or environment.organization_id or environment.url != url:
+            return None
+        environment.organization_id = organization_id
+        self._replace_environment(environment)
+        return environment
+
+    def _replace_environment(self, environment: resources_pb2.Environment) -> None:
         self._execute(
             _PUT_ENVIRONMENT,
             (
@@ -161,7 +180,6 @@ class Transaction(Reads):
                 frame(environment),
             ),
         )
-        return environment
 
     def delete_environment(self, name: str) -> None:
         """Deletes an environment, if it is there."""

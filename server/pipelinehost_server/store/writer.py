@@ -65,7 +65,7 @@ class Writer:
             pragmas={
                 "journal_mode": "wal",
                 "synchronous": "full",
-                "cache_size": -64 * 1024,
+                "cache_size": -32 * 1024,
                 "journal_size_limit": 64 * 1024 * 1024,
                 "temp_store": "memory",
             },
@@ -180,6 +180,8 @@ class Writer:
         except BaseException as error:  # noqa: BLE001 - handed to whoever waits for the jobs; the thread lives on
             transaction.back_to(start)
             self._roll_back()
+            if _code(error) in _ENDS_BATCH:
+                _log.error("the store could not be written: %s", error)
             return [(None, self._refusal(error)) for _ in jobs]
         return outcomes
 
@@ -209,7 +211,6 @@ class Writer:
             )
         else:
             return error
-        _log.error("the store could not be written: %s", error)
         refusal.__cause__ = error
         return refusal
 

@@ -127,7 +127,7 @@ async def test_kill_9_in_a_migration_is_harmless(tmp_path: Path, peek: Peek) -> 
     child = subprocess.Popen([sys.executable, "-c", _MIGRATING, str(tmp_path)])  # noqa: ASYNC220 - a quiet loop
     log = tmp_path / "pipelinehost.db-wal"
     deadline = time.monotonic() + 30
-    # With 64 MiB of cache the log grows only once the transaction has become larger than that.
+    # With 32 MiB of cache the log grows only once the transaction has become larger than that.
     while not (log.exists() and log.stat().st_size > 1_000_000):
         assert child.poll() is None
         assert time.monotonic() < deadline
