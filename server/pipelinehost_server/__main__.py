@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib.util
 import logging
 import os
 import re
@@ -14,6 +15,8 @@ from pathlib import Path
 
 from pipelinehost_server.config import Config
 
+_EXTRA = ("cryptography", "grpc_health", "grpc_reflection", "httpx", "lxml", "peewee")
+"""What the program imports that a wheel without the extra [server] does not bring."""
 _EXAMPLES = """\
 examples:
   pipelinehost-server serve --data ./data
@@ -48,6 +51,12 @@ class LogLines(logging.Formatter):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Reads the command line and does what it says; ends the program."""
+    for name in _EXTRA:
+        if importlib.util.find_spec(name) is None:
+            sys.stderr.write(
+                f"pipelinehost-server: {name} is not installed.\n  Next: pip install 'pipelinehost[server]'\n"
+            )
+            sys.exit(1)
     options = _parser().parse_args(arguments)
     # Only now: help and wrong usage are answered without loading what takes a second.
     from pipelinehost.errors import PipelineHostError
