@@ -14,6 +14,7 @@ _IMPORT = (
     "HoldingSolution:Boolean ImportJobId:Guid CustomizationFile:Binary"
 )
 _UPGRADE = _IMPORT.replace("HoldingSolution:Boolean ", "")
+_CLONE = "ParentSolutionUniqueName:String DisplayName:String VersionNumber:String"
 _EXPORT = "SolutionName:String Managed:Boolean"
 _PARAMETERS = {
     "StageSolution": "CustomizationFile:Binary",
@@ -25,6 +26,13 @@ _PARAMETERS = {
     "ExportSolution": _EXPORT,
     "ExportSolutionAsync": _EXPORT,
     "DownloadSolutionExportData": "ExportJobId:Guid",
+    "DeleteAndPromote": "UniqueName:String",
+    "DeleteAndPromoteAsync": "UniqueName:String",
+    "PublishXml": "ParameterXml:String",
+    "CloneAsPatch": _CLONE,
+    "CloneAsSolution": _CLONE,
+    "emulator_CustomizeComponent": "SolutionComponentName:String ComponentId:Guid Name:String",
+    "RemoveActiveCustomizations": "SolutionComponentName:String ComponentId:Guid",
     "RetrieveSolutionImportResult": "ImportJobId:Guid",
     "RetrieveDependenciesForDelete": "ObjectId:Guid ComponentType:Int32",
     "RetrieveDependenciesForUninstall": "SolutionUniqueName:String",

@@ -15,9 +15,10 @@ from typing import NamedTuple, Self
 
 from starlette.types import ASGIApp
 
-from pipelinehost_dataverse.emulator.engine import Abandoned, Engine, Work, now
+from pipelinehost_dataverse.emulator.engine import Engine
 from pipelinehost_dataverse.emulator.errors import Code, DataverseError
 from pipelinehost_dataverse.emulator.face import Face
+from pipelinehost_dataverse.emulator.journal import Abandoned, Work, now
 from pipelinehost_dataverse.emulator.layers import keep_package
 from pipelinehost_dataverse.emulator.store import STORE_ERRORS, Store
 
@@ -46,6 +47,9 @@ _MESSAGES = {
     "StageAndUpgradeAsync": _Message(211, "StageAndUpgrade", True),
     "UninstallSolutionAsync": _Message(208, "Uninstall", True),
     "DeleteSolution": _Message(208, "Uninstall", True),
+    "DeleteAndPromote": _Message(207, "DeleteAndPromote", True),
+    "DeleteAndPromoteAsync": _Message(207, "DeleteAndPromote", True),
+    "PublishXml": _Message(204, "Publish", True),
     "PublishAllXml": _Message(204, "PublishAll", True),
     "PublishAllXmlAsync": _Message(204, "PublishAll", True),
     "ExportSolutionAsync": _Message(202, "ExportSolution", False),

@@ -22,8 +22,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from pipelinehost_dataverse.emulator import batch, csdl, engine, odata
+from pipelinehost_dataverse.emulator import answers, batch, csdl, makers, odata
 from pipelinehost_dataverse.emulator.errors import Code, DataverseError, not_modelled
+from pipelinehost_dataverse.emulator.parameters import ImportRequest
 from pipelinehost_dataverse.emulator.tables import ENTITY_SETS, TABLES
 
 if TYPE_CHECKING:
@@ -157,6 +158,8 @@ class Face:
             return await self._delete(name, _guid(inner or ""))
         elif method == "PATCH" and name == "solutions" and alone:
             return await self._raise_version(call, _guid(inner or ""))
+        elif name in makers.CHANGED_TABLES and alone and method != "PUT":
+            return await self._change(call, name, inner)
         if name in TABLES:
             raise not_modelled(f"{method} of '{path}'")
         if name in _FUNCTIONS or name in _ACTIONS:
@@ -365,7 +368,7 @@ class Face:
     async def _import_result(self, call: _Call, arguments: Mapping[str, str]) -> Response:
         job = _guid(arguments.get("ImportJobId", ""))
         with self._store.read() as db:
-            result = engine.import_result(db, job)
+            result = answers.import_result(db, job)
         return _result(call, "RetrieveSolutionImportResultResponse", {"SolutionOperationResult": result})
 
     async def _dependencies_for_delete(self, call: _Call, arguments: Mapping[str, str]) -> Response:
@@ -374,19 +377,19 @@ class Face:
             raise DataverseError(Code.INVALID_ARGUMENT, f"ComponentType '{code}' is not a number.")
         object_id = _guid(arguments.get("ObjectId", ""))
         with self._store.read() as db:
-            rows = engine.dependencies_for_delete(db, object_id, int(code))
+            rows = answers.dependencies_for_delete(db, object_id, int(code))
         return _dependencies(call, rows)
 
     async def _dependencies_for_uninstall(self, call: _Call, arguments: Mapping[str, str]) -> Response:
         def look() -> list[dict[str, object]]:
             with self._store.look() as db:
-                return engine.dependencies_for_uninstall(db, arguments.get("SolutionUniqueName", ""))
+                return answers.dependencies_for_uninstall(db, arguments.get("SolutionUniqueName", ""))
 
         return _dependencies(call, await asyncio.to_thread(look))
 
     async def _missing_dependencies(self, call: _Call, arguments: Mapping[str, str]) -> Response:
         with self._store.read() as db:
-            rows = engine.missing_dependencies(db, arguments.get("SolutionUniqueName", ""))
+            rows = answers.missing_dependencies(db, arguments.get("SolutionUniqueName", ""))
         return _dependencies(call, rows)
 
     # -- actions -------------------------------------------------------------------------------------------
@@ -400,7 +403,7 @@ class Face:
 
     async def _import(self, call: _Call, message: str) -> Response:
         body, content = await _body(call.request)
-        request = engine.ImportRequest.of(body, message)
+        request = ImportRequest.of(body, message)
         if content is None and request.upload is None:
             raise DataverseError(
                 Code.INVALID_ARGUMENT, "The required parameter 'CustomizationFile' is missing."
@@ -424,7 +427,7 @@ class Face:
         _only(body, {"SolutionUniqueName"}, "UninstallSolutionAsync")
         name = _text(body, "SolutionUniqueName")
         with self._store.read() as db:
-            engine.find_solution(db, name)
+            answers.find_solution(db, name)
         accepted = await asyncio.to_thread(
             self._environment.accept, "UninstallSolutionAsync", {"SolutionUniqueName": name}
         )
@@ -466,7 +469,7 @@ class Face:
             await asyncio.to_thread(self._engine.discard_upload, key)
             return Response(status_code=204)
         with self._store.read() as db:
-            unique_name = engine.solution_name(db, key)
+            unique_name = answers.solution_name(db, key)
         accepted = await asyncio.to_thread(
             self._environment.accept, "DeleteSolution", {"SolutionUniqueName": unique_name}
         )
@@ -477,6 +480,60 @@ class Face:
         body, _ = await _body(call.request)
         _only(body, {"version"}, "PATCH of a solution")
         await asyncio.to_thread(self._engine.set_version, key, _text(body, "version"))
+        return Response(status_code=204)
+
+    async def _change(self, call: _Call, name: str, inner: str | None) -> Response:
+        """What makers do to rows: PATCH any of them, POST and DELETE values of variables."""
+        method = call.request.method
+        body, _ = await _body(call.request)
+        if method == "PATCH" and inner is not None:
+            await asyncio.to_thread(self._engine.change, name, _guid(inner), body)
+        elif method == "POST" and inner is None and name == "environmentvariablevalues":
+            row = await asyncio.to_thread(self._engine.create_value, body)
+            return Response(status_code=204, headers={"OData-EntityId": f"{call.root}{name}({row})"})
+        elif method == "DELETE" and inner is not None and name == "environmentvariablevalues":
+            await asyncio.to_thread(self._engine.delete_value, _guid(inner))
+        else:
+            raise not_modelled(f"{method} of '{call.path}'")
+        return Response(status_code=204)
+
+    async def _promote(self, call: _Call, message: str) -> Response:
+        body, _ = await _body(call.request)
+        _only(body, {"UniqueName"}, message)
+        name = _text(body, "UniqueName")
+        with self._store.read() as db:
+            coming = answers.promotable(db, answers.find_solution(db, name))
+        accepted = await asyncio.to_thread(self._environment.accept, message, {"UniqueName": name})
+        if message.endswith("Async"):
+            return _result(call, f"{message}Response", {"AsyncOperationId": accepted.operation})
+        await self._environment.finish(accepted.operation)
+        return _result(call, f"{message}Response", {"SolutionId": coming.id})
+
+    async def _publish_some(self, call: _Call) -> Response:
+        body, _ = await _body(call.request)
+        _only(body, {"ParameterXml"}, "PublishXml")
+        xml = {"ParameterXml": _text(body, "ParameterXml")}
+        accepted = await asyncio.to_thread(self._environment.accept, "PublishXml", xml)
+        await self._environment.finish(accepted.operation)
+        return Response(status_code=204)
+
+    async def _clone(self, call: _Call, message: str) -> Response:
+        body, _ = await _body(call.request)
+        _only(body, {"ParentSolutionUniqueName", "DisplayName", "VersionNumber"}, message)
+        given = [_text(body, name) for name in ("ParentSolutionUniqueName", "DisplayName", "VersionNumber")]
+        solution = await asyncio.to_thread(self._engine.clone, message, *given)
+        return _result(call, f"{message}Response", {"SolutionId": solution})
+
+    async def _customize(self, call: _Call) -> Response:
+        body, _ = await _body(call.request)
+        _only(body, {"SolutionComponentName", "ComponentId", "Name"}, "emulator_CustomizeComponent")
+        kind, name = _text(body, "SolutionComponentName"), _text(body, "Name")
+        await asyncio.to_thread(self._engine.customize, kind, _guid(_text(body, "ComponentId")), name)
+        return Response(status_code=204)
+
+    async def _remove_customizations(self, call: _Call, arguments: Mapping[str, str]) -> Response:
+        kind, row = arguments.get("SolutionComponentName", ""), arguments.get("ComponentId", "").strip("()")
+        await asyncio.to_thread(self._engine.remove_customizations, kind, _guid(row))
         return Response(status_code=204)
 
     # -- connections, which are beside Dataverse -----------------------------------------------------------
@@ -521,6 +578,7 @@ _FUNCTIONS: dict[str, Callable[[Face, _Call, Mapping[str, str]], Awaitable[Respo
     "RetrieveDependenciesForDelete": Face._dependencies_for_delete,
     "RetrieveDependenciesForUninstall": Face._dependencies_for_uninstall,
     "RetrieveMissingDependencies": Face._missing_dependencies,
+    "RemoveActiveCustomizations": Face._remove_customizations,
 }
 
 
@@ -540,15 +598,17 @@ _ACTIONS: dict[str, Callable[[Face, _Call], Awaitable[Response]]] = {
     "DownloadSolutionExportData": Face._download,
     "PublishAllXml": Face._publish,
     "PublishAllXmlAsync": Face._publish_async,
+    "PublishXml": Face._publish_some,
+    "DeleteAndPromote": lambda face, call: face._promote(call, "DeleteAndPromote"),
+    "DeleteAndPromoteAsync": lambda face, call: face._promote(call, "DeleteAndPromoteAsync"),
+    "CloneAsPatch": lambda face, call: face._clone(call, "CloneAsPatch"),
+    "CloneAsSolution": lambda face, call: face._clone(call, "CloneAsSolution"),
+    # No part of the real Web API: a maker's change of any component, by its display name.
+    "emulator_CustomizeComponent": Face._customize,
 }
 
 _KNOWN_BUT_ABSENT = frozenset(
     [
-        "DeleteAndPromote",
-        "DeleteAndPromoteAsync",
-        "CloneAsPatch",
-        "CloneAsSolution",
-        "PublishXml",
         "PublishXmlAsync",
         "RetrieveMissingComponents",
         "RetrieveFormattedImportJobResults",

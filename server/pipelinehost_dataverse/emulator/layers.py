@@ -1,26 +1,42 @@
-"""Writes of solutions into an environment's rows. Each function works in its caller's transaction."""
+"""The stack of layers, and every write to it. Each function works in its caller's transaction.
+
+A managed solution has a layer of each of its components; the makers of the environment share one layer,
+which belongs to the solution ``Active``. Solutions are stacked by position: ``_Upgrade`` and patches directly
+above their base. An unmanaged solution is a container: it has members, but says nothing about them.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
 import json
+import re
 import sqlite3
 import uuid
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
-from pipelinehost_dataverse.emulator import rules
-from pipelinehost_dataverse.solution import ComponentKey, Flow, RequiredComponent, Solution
+from pipelinehost_dataverse.solution.model import ComponentKey, Flow, RequiredComponent, Solution
 
-ACTIVE = "Active"
-"""The solution that holds unmanaged layers whose own solution is gone."""
+ACTIVE: Final = "Active"
+"""The solution that the makers' layer belongs to."""
 
-INSERT_SOLUTION = (
-    "INSERT INTO solution (id, unique_name, display_name, description, version, platform_version, managed, "
-    "visible, platform, publisher, position, upgrade_of, package, installed_on, updated_on) VALUES (?, ?, "
-    "?, '', ?, '', ?, ?, ?, ?, ?, ?, NULL, ?, ?)"
-)
+NEED_PUBLISHING: Final = frozenset(
+    {
+        "appmodule", "appmodulesitemap", "attribute", "entity", "entitykey", "entityrelationship",
+        "optionset", "ribboncustomization", "savedquery", "savedqueryvisualization", "sitemap", "systemform",
+        "webresource",
+    }
+)  # fmt: skip
+"""Kinds of components whose changes wait for PublishAllXml or PublishXml. Not verified for each of them."""
+
+MERGED: Final = frozenset({"appmodule", "appmodulesitemap", "sitemap", "systemform"})
+"""Kinds whose layers Dataverse merges: overwriting customizations leaves the makers' layer of them."""
+
+_GUID_END = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+
+_TOP = "ORDER BY NOT l.published, s.managed, s.position DESC"
+"""The layer that counts comes first: published before not published, makers before solutions."""
 
 
 class Plan(NamedTuple):
@@ -34,7 +50,19 @@ class Plan(NamedTuple):
     """Kind, key and name of the dependent, the same of what it requires, and whether that is outside."""
 
 
-def solution_row(
+class Top(NamedTuple):
+    """The layer of a component that counts."""
+
+    solution: str
+    published: bool
+    sha256: bytes
+    name: str
+    schema_name: str
+    facts: dict[str, Any]
+
+
+def add_solution(
+    db: sqlite3.Connection,
     name: str,
     version: str,
     publisher: str,
@@ -44,22 +72,18 @@ def solution_row(
     managed: bool = True,
     platform: bool = False,
     upgrade_of: str | None = None,
-) -> tuple[Any, ...]:
-    """Parameters of ``INSERT_SOLUTION``; the first one is the new id."""
-    return (
-        str(uuid.uuid4()),
-        name,
-        name,
-        version,
-        managed,
-        not platform,
-        platform,
-        publisher,
-        position,
-        upgrade_of,
-        at,
-        at,
-    )
+    patch_of: str | None = None,
+) -> str:
+    """Add a solution without components, and return its id."""
+    id_ = str(uuid.uuid4())
+    db.execute(
+        "INSERT INTO solution (id, unique_name, display_name, description, version, platform_version,"
+        " managed, visible, platform, publisher, position, upgrade_of, patch_of, installed_on, updated_on)"
+        " VALUES (?, ?, ?, '', ?, '', ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (id_, name, name, version, managed, not platform, platform, publisher, position, upgrade_of, patch_of,
+         at, at),
+    )  # fmt: skip
+    return id_
 
 
 def publisher_id(
@@ -78,6 +102,17 @@ def next_position(db: sqlite3.Connection) -> int:
     return int(db.execute("SELECT coalesce(max(position), 0) + 1 FROM solution").fetchone()[0])
 
 
+def position_above(db: sqlite3.Connection, base: str) -> int:
+    """A free position directly above a solution and its patches; whatever lies higher moves up."""
+    found = db.execute(
+        "SELECT max(position) + 1 FROM solution WHERE id = ? OR patch_of = ?", (base, base)
+    ).fetchone()[0]
+    # By way of negative numbers: a position is unique at every moment.
+    db.execute("UPDATE solution SET position = -position - 1 WHERE position >= ?", (found,))
+    db.execute("UPDATE solution SET position = -position WHERE position < 0")
+    return int(found)
+
+
 def keep_package(db: sqlite3.Connection, content: bytes) -> bytes:
     """Store a package's bytes once and return their digest."""
     digest = hashlib.sha256(content).digest()
@@ -94,15 +129,13 @@ def forget_packages(db: sqlite3.Connection) -> None:
     )
 
 
-def put_layers(
-    db: sqlite3.Connection, solution: str, plan: Plan, *, managed: bool
-) -> dict[ComponentKey, int]:
-    """Give a solution a layer of each component of the plan; components that are new are added.
+def active_id(db: sqlite3.Connection) -> str:
+    """The solution of the makers' layer."""
+    return str(db.execute("SELECT id FROM solution WHERE unique_name = ?", (ACTIVE,)).fetchone()[0])
 
-    Returns:
-        The row ids of the plan's components.
 
-    """
+def put_components(db: sqlite3.Connection, plan: Plan) -> dict[ComponentKey, int]:
+    """Add the plan's components that are new, and return the row ids of all of them."""
     known = {(kind, key): id_ for id_, kind, key in db.execute("SELECT id, kind, key FROM component")}
     db.executemany(
         "INSERT INTO component (kind, key, object_id, parent_kind, parent_key) VALUES (?, ?, ?, ?, ?)",
@@ -115,20 +148,6 @@ def put_layers(
     }
     ids = {ComponentKey(*row[:2]): known[row[:2]] for row in plan.components}
     _give_codes(db, {key.kind for key in ids})
-    db.executemany(
-        "INSERT INTO layer (solution, component, sha256, name, schema_name, facts, behavior, published) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (solution, component) DO UPDATE SET sha256 = "
-        "excluded.sha256, name = excluded.name, schema_name = excluded.schema_name, facts = "
-        "excluded.facts, behavior = excluded.behavior, published = excluded.published",
-        [(solution, id_, *layer, managed) for id_, layer in zip(ids.values(), plan.layers, strict=True)],
-    )
-    if not managed:
-        # There is one unmanaged layer: what the last import says holds for every unmanaged solution.
-        db.executemany(
-            "UPDATE layer SET (sha256, name, schema_name, facts) = (?, ?, ?, ?) WHERE component = ?"
-            " AND solution <> ? AND solution IN (SELECT id FROM solution WHERE NOT managed)",
-            [(*layer[:4], id_, solution) for id_, layer in zip(ids.values(), plan.layers, strict=True)],
-        )
     return ids
 
 
@@ -149,75 +168,30 @@ def _give_codes(db: sqlite3.Connection, kinds: Collection[str]) -> None:
     db.executemany("INSERT INTO kind_code VALUES (?, ?)", rows)
 
 
-def layers_of(db: sqlite3.Connection, solution: str) -> list[int]:
-    """The components that a solution has layers of."""
-    return [id_ for (id_,) in db.execute("SELECT component FROM layer WHERE solution = ?", (solution,))]
+_PUT_LAYER = (
+    "INSERT INTO layer (solution, component, published, sha256, name, schema_name, facts, behavior)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (solution, component, published) DO UPDATE SET (sha256,"
+    " name, schema_name, facts, behavior) = (excluded.sha256, excluded.name, excluded.schema_name,"
+    " excluded.facts, excluded.behavior)"
+)
+_PUT_EDGE = (
+    "INSERT INTO dependency (solution, dependent_kind, dependent_key, dependent_name, required_kind,"
+    " required_key, required_name, declared, published) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
 
 
-def drop_layers(db: sqlite3.Connection, solution: str, components: Sequence[int]) -> None:
-    """Take a solution's layers away, and what they need; a component without any layer disappears."""
-    db.executemany(
-        "DELETE FROM dependency WHERE solution = ? AND (dependent_kind, dependent_key) ="
-        " (SELECT kind, key FROM component WHERE id = ?)",
-        [(solution, id_) for id_ in components],
-    )
-    db.executemany(
-        "DELETE FROM layer WHERE solution = ? AND component = ?", [(solution, id_) for id_ in components]
-    )
-    db.executemany(
-        "DELETE FROM component WHERE id = ? AND NOT EXISTS (SELECT 1 FROM layer WHERE component = "
-        "component.id)",
-        [(id_,) for id_ in components],
-    )
-    db.execute("DELETE FROM switch WHERE component NOT IN (SELECT id FROM component)")
-    for table, kind, column in (
-        ("variable_value", "environmentvariabledefinition", "schema_name"),
-        ("binding", "connectionreference", "logical_name"),
-    ):
-        db.execute(
-            f"DELETE FROM {table} WHERE lower({column}) NOT IN (SELECT key FROM component WHERE kind = ?)",  # noqa: S608  # of constants
-            (kind,),
-        )
-
-
-def active_id(db: sqlite3.Connection) -> str:
-    """The solution that holds unmanaged layers whose own solution is gone."""
-    return str(db.execute("SELECT id FROM solution WHERE unique_name = ?", (ACTIVE,)).fetchone()[0])
-
-
-def leave_to_active(
-    db: sqlite3.Connection, solution: str, components: Sequence[int], *, whole: bool = False
+def put_managed(
+    db: sqlite3.Connection, solution: str, plan: Plan, ids: Mapping[ComponentKey, int], *, fresh: bool
 ) -> None:
-    """Take components out of an unmanaged solution; they stay in the environment, with what they need.
+    """Give a managed solution a layer of each component of the plan, with what it needs.
 
-    With ``whole``, all dependencies of the solution go with them.
+    ``fresh`` says that the solution has nothing yet. Otherwise what the plan does not have stays.
     """
-    active = active_id(db)
-    if whole:
-        db.execute("UPDATE dependency SET solution = ? WHERE solution = ?", (active, solution))
-    else:
-        db.executemany(
-            "UPDATE dependency SET solution = ? WHERE solution = ? AND (dependent_kind, dependent_key) ="
-            " (SELECT kind, key FROM component WHERE id = ?)",
-            [(active, solution, id_) for id_ in components],
-        )
     db.executemany(
-        "DELETE FROM layer WHERE solution = ? AND component = ? AND EXISTS (SELECT 1 FROM layer x JOIN "
-        "solution s ON s.id = x.solution WHERE x.component = layer.component AND x.solution <> "
-        "layer.solution AND NOT s.managed)",
-        [(solution, id_) for id_ in components],
+        _PUT_LAYER,
+        [(solution, id_, True, *layer) for id_, layer in zip(ids.values(), plan.layers, strict=True)],
     )
-    db.executemany(
-        "UPDATE layer SET solution = ? WHERE solution = ? AND component = ?",
-        [(active, solution, id_) for id_ in components],
-    )
-
-
-def put_edges(db: sqlite3.Connection, solution: str, plan: Plan, *, whole: bool) -> None:
-    """Replace a solution's dependencies: all of them, or those of the plan's components."""
-    if whole:
-        db.execute("DELETE FROM dependency WHERE solution = ?", (solution,))
-    else:
+    if not fresh:
         db.executemany(
             "DELETE FROM dependency WHERE solution = ? AND dependent_kind = ? AND dependent_key = ?",
             [(solution, *row[:2]) for row in plan.components],
@@ -228,20 +202,183 @@ def put_edges(db: sqlite3.Connection, solution: str, plan: Plan, *, whole: bool)
             " AND required_kind = ? AND required_key = ?",
             [(solution, *row[:2], *row[3:5]) for row in plan.edges],
         )
+    db.executemany(_PUT_EDGE, [(solution, *row, True) for row in plan.edges])
+
+
+def put_unmanaged(db: sqlite3.Connection, solution: str, plan: Plan, ids: Mapping[ComponentKey, int]) -> None:
+    """Make the plan's components the members of an unmanaged solution, and the plan what makers say of them.
+
+    What the solution had and the plan has not stays in the environment, as no member of it.
+    """
+    db.execute("DELETE FROM membership WHERE solution = ?", (solution,))
     db.executemany(
-        "INSERT INTO dependency (solution, dependent_kind, dependent_key, dependent_name, required_kind,"
-        " required_key, required_name, declared) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        [(solution, *row) for row in plan.edges],
+        "INSERT INTO membership (solution, component, sha256, behavior) VALUES (?, ?, ?, ?)",
+        [(solution, id_, row[0], row[4]) for id_, row in zip(ids.values(), plan.layers, strict=True)],
+    )
+    active = active_id(db)
+    at_once = [key.kind not in NEED_PUBLISHING for key in ids]
+    db.executemany(
+        _PUT_LAYER,
+        [
+            (active, id_, published, *row)
+            for id_, published, row in zip(ids.values(), at_once, plan.layers, strict=True)
+        ],
+    )
+    db.executemany(
+        "DELETE FROM dependency WHERE solution = ? AND dependent_kind = ? AND dependent_key = ?"
+        " AND published = ?",
+        [(active, *key, published) for key, published in zip(ids, at_once, strict=True)],
+    )
+    db.executemany(
+        _PUT_EDGE,
+        [(active, *row, row[0] not in NEED_PUBLISHING) for row in plan.edges if row[:2] in ids],
     )
 
 
+def top(db: sqlite3.Connection, component: int) -> Top:
+    """The layer of a component that counts."""
+    row = db.execute(
+        "SELECT l.solution, l.published, l.sha256, l.name, l.schema_name, l.facts FROM layer l"  # noqa: S608  # of constants
+        f" JOIN solution s ON s.id = l.solution WHERE l.component = ? {_TOP} LIMIT 1",
+        (component,),
+    ).fetchone()
+    return Top._make((*row[:5], json.loads(row[5])))
+
+
+def customize(
+    db: sqlite3.Connection,
+    component: int,
+    key: ComponentKey,
+    *,
+    name: str | None = None,
+    facts: Mapping[str, object] | None = None,
+    needs: Sequence[tuple[ComponentKey, str]] | None = None,
+) -> None:
+    """A maker's change of a component: it begins with what counts, and goes to the makers' layer.
+
+    Args:
+        db: the environment.
+        component: its row.
+        key: what it is.
+        name: another display name.
+        facts: other facts, beside those that stay.
+        needs: the components that it needs from now on, each with a name to show; None where that stays.
+
+    """
+    active = active_id(db)
+    # A maker goes on from what makers did last, published or not.
+    mine = db.execute(
+        "SELECT solution, published, sha256, name, schema_name, facts FROM layer WHERE solution = ?"
+        " AND component = ? ORDER BY published LIMIT 1",
+        (active, component),
+    ).fetchone()
+    old = Top._make((*mine[:5], json.loads(mine[5]))) if mine else top(db, component)
+    edges: list[tuple[Any, ...]] = db.execute(
+        "SELECT dependent_kind, dependent_key, dependent_name, required_kind, required_key, required_name,"
+        " declared FROM dependency WHERE solution = ? AND dependent_kind = ? AND dependent_key = ?"
+        " AND published = ?",
+        (old.solution, *key, old.published),
+    ).fetchall()
+    shown = old.name if name is None else name
+    if needs is not None:
+        edges = [(*key, shown, *required, required_name, False) for required, required_name in needs]
+    published = key.kind not in NEED_PUBLISHING
+    digest = hashlib.sha256(old.sha256 + json.dumps([name, facts, needs]).encode()).digest()
+    behavior = db.execute("SELECT max(behavior) FROM layer WHERE component = ?", (component,)).fetchone()[0]
+    text = json.dumps({**old.facts, **(facts or {})})
+    db.execute(_PUT_LAYER, (active, component, published, digest, shown, old.schema_name, text, behavior))
+    db.execute(
+        "DELETE FROM dependency WHERE solution = ? AND dependent_kind = ? AND dependent_key = ?"
+        " AND published = ?",
+        (active, *key, published),
+    )
+    db.executemany(_PUT_EDGE, [(active, *edge, published) for edge in edges])
+
+
+def publish(db: sqlite3.Connection, components: Collection[int] | None = None) -> None:
+    """Let what makers changed count: all of it, or what they changed of some components."""
+    waiting = db.execute(
+        "SELECT l.solution, l.component, c.kind, c.key FROM layer l JOIN component c ON c.id = l.component"
+        " WHERE NOT l.published"
+    ).fetchall()
+    rows = [row for row in waiting if components is None or row[1] in components]
+    ends = [(row[0], row[2], row[3]) for row in rows]
+    of = "WHERE solution = ? AND component = ? AND published = ?"
+    db.executemany(f"DELETE FROM layer {of}", [(*row[:2], True) for row in rows])  # noqa: S608  # of constants
+    db.executemany(f"UPDATE layer SET published = 1 {of}", [(*row[:2], False) for row in rows])  # noqa: S608  # as above
+    of = "WHERE solution = ? AND dependent_kind = ? AND dependent_key = ? AND published = ?"
+    db.executemany(f"DELETE FROM dependency {of}", [(*row, True) for row in ends])  # noqa: S608  # as above
+    db.executemany(f"UPDATE dependency SET published = 1 {of}", [(*row, False) for row in ends])  # noqa: S608  # as above
+
+
+def drop_active(db: sqlite3.Connection, components: Sequence[int]) -> None:
+    """Take the makers' layer of these components away, with what it needs."""
+    active = active_id(db)
+    db.executemany(
+        "DELETE FROM dependency WHERE solution = ? AND (dependent_kind, dependent_key) ="
+        " (SELECT kind, key FROM component WHERE id = ?)",
+        [(active, id_) for id_ in components],
+    )
+    db.executemany(
+        "DELETE FROM layer WHERE solution = ? AND component = ?", [(active, id_) for id_ in components]
+    )
+    sweep(db)
+
+
+def drop_solution(db: sqlite3.Connection, solution: str) -> None:
+    """Take a solution away, with its layers, its members and what it needs; call ``sweep`` afterwards."""
+    for table, column in (
+        ("dependency", "solution"),
+        ("layer", "solution"),
+        ("membership", "solution"),
+        ("solution", "id"),
+    ):
+        db.execute(f"DELETE FROM {table} WHERE {column} = ?", (solution,))  # noqa: S608  # of constants
+
+
+def sweep(db: sqlite3.Connection) -> None:
+    """Let components without any layer disappear, with whatever was kept for them."""
+    db.execute("DELETE FROM component WHERE id NOT IN (SELECT component FROM layer)")
+    db.execute("DELETE FROM membership WHERE component NOT IN (SELECT id FROM component)")
+    db.execute("DELETE FROM switch WHERE component NOT IN (SELECT id FROM component)")
+    for table, kind, column in (
+        ("variable_value", "environmentvariabledefinition", "schema_name"),
+        ("binding", "connectionreference", "logical_name"),
+    ):
+        db.execute(
+            f"DELETE FROM {table} WHERE lower({column}) NOT IN (SELECT key FROM component WHERE kind = ?)",  # noqa: S608  # of constants
+            (kind,),
+        )
+    _show_packaged_values(db)
+
+
+def _show_packaged_values(db: sqlite3.Connection) -> None:
+    """A value that no customer set is what the top layer of the value says; it goes with the last one."""
+    rows = db.execute(
+        "SELECT v.id, v.value, c.id FROM variable_value v LEFT JOIN component c"
+        " ON c.kind = 'environmentvariablevalue' AND c.key = lower(v.schema_name) WHERE NOT v.customer"
+    ).fetchall()
+    for id_, value, component in rows:
+        if component is None:
+            db.execute("DELETE FROM variable_value WHERE id = ?", (id_,))
+            continue
+        packaged = top(db, component).facts.get("value", value)
+        if packaged != value:
+            db.execute("UPDATE variable_value SET value = ? WHERE id = ?", (packaged, id_))
+
+
 def set_values(
-    db: sqlite3.Connection, solution: Solution, given: Mapping[str, tuple[str, str | None]], at: str
+    db: sqlite3.Connection,
+    solution: Solution,
+    given: Mapping[str, tuple[str, str | None]],
+    at: str,
+    *,
+    overwrite: bool,
 ) -> None:
     """Give environment variables their values: what was given wins over what is there and what is packaged.
 
-    A value that came in a package is replaced by a later package's; one that a customer set is not, unless
-    the package is unmanaged.
+    A value that came in a package is replaced by a later package's. One that a customer set is not, unless
+    the package is unmanaged or ``overwrite`` says that customizations go.
     """
     for variable in solution.environment_variables:
         name = variable.schema_name
@@ -254,7 +391,7 @@ def set_values(
         elif variable.packaged_value is not None:
             value, row = variable.packaged_value, variable.packaged_value_id
             customer = False
-            if there and there[1] and solution.manifest.managed:
+            if there and there[1] and solution.manifest.managed and not overwrite:
                 continue
         else:
             continue
@@ -269,6 +406,7 @@ def set_values(
             "INSERT INTO variable_value VALUES (?, ?, ?, ?, ?, ?)",
             (row.lower() if row and not taken else str(uuid.uuid4()), name, value, customer, at, at),
         )
+    _show_packaged_values(db)
 
 
 def bind(db: sqlite3.Connection, given: Mapping[str, tuple[str, str]]) -> None:
@@ -280,20 +418,40 @@ def bind(db: sqlite3.Connection, given: Mapping[str, tuple[str, str]]) -> None:
     )
 
 
+def unbound(db: sqlite3.Connection, references: Collection[str]) -> list[str]:
+    """Which of these connection references have no connection, or one that is no longer there."""
+    bound = {
+        name.lower()
+        for (name,) in db.execute(
+            "SELECT b.logical_name FROM binding b JOIN connection c ON c.id = b.connection"
+        )
+    }
+    return [name for name in references if name.lower() not in bound]
+
+
 def switch_flows(
-    db: sqlite3.Connection, flows: Iterable[Flow], ids: Mapping[ComponentKey, int], *, publish: bool
+    db: sqlite3.Connection, flows: Collection[Flow], ids: Mapping[ComponentKey, int], *, publish: bool
 ) -> None:
     """Turn flows on that the package has activated and whose every connection reference has a connection.
 
-    Without ``publish`` a flow that is there stays as it is, and a new one is off.
+    What counts is what the flow's top layer refers to. Without ``publish`` a flow that is there stays as it
+    is, and a new one is off.
     """
-    bound = {name.lower() for (name,) in db.execute("SELECT logical_name FROM binding")}
+    if not flows:
+        return
+    named = {name for flow in flows for name in flow.connection_references}
+    without = set(unbound(db, named))
     for flow in flows:
         component = ids.get(ComponentKey("workflow", flow.id.lower()))
         if component is None:
             continue
-        ready = not flow.connectors and all(name.lower() in bound for name in flow.connection_references)
-        on = publish and flow.activated and ready
+        on = publish and flow.activated
+        if on:
+            facts = top(db, component).facts
+            references = facts.get("references", ())
+            changed = not named.issuperset(references)
+            missing = unbound(db, references) if changed else without.intersection(references)
+            on = not missing and not facts.get("connectors")
         db.execute(
             'INSERT INTO switch VALUES (?, ?) ON CONFLICT (component) DO UPDATE SET "on" = excluded."on"'
             if publish
@@ -303,10 +461,11 @@ def switch_flows(
 
 
 def facts(solution: Solution) -> dict[ComponentKey, dict[str, object]]:
-    """What tables show of environment variables and connection references, by component."""
+    """What tables show of variables and connection references, and what flows need to be on, by component."""
     found: dict[ComponentKey, dict[str, object]] = {}
     for variable in solution.environment_variables:
-        found[ComponentKey("environmentvariabledefinition", variable.schema_name.lower())] = {
+        key = variable.schema_name.lower()
+        found[ComponentKey("environmentvariabledefinition", key)] = {
             "description": variable.description,
             "type": int(variable.type),
             "default": variable.default,
@@ -314,10 +473,17 @@ def facts(solution: Solution) -> dict[ComponentKey, dict[str, object]]:
             "parameter_key": variable.parameter_key,
             "api_id": variable.api_id,
         }
+        if variable.packaged_value is not None:
+            found[ComponentKey("environmentvariablevalue", key)] = {"value": variable.packaged_value}
     for reference in solution.connection_references:
         found[ComponentKey("connectionreference", reference.logical_name.lower())] = {
             "description": reference.description,
             "connector_id": reference.connector_id,
+        }
+    for flow in solution.flows:
+        found[ComponentKey("workflow", flow.id.lower())] = {
+            "references": flow.connection_references,
+            "connectors": flow.connectors,
         }
     return found
 
@@ -334,7 +500,7 @@ def plan_rows(
     components, layers = [], []
     for component in solution.components[start:stop]:
         key = component.identity
-        object_id = rules.guid_in(key.key) or str(uuid.uuid5(namespace, f"{key.kind}:{key.key}"))
+        object_id = guid_in(key.key) or str(uuid.uuid5(namespace, f"{key.kind}:{key.key}"))
         components.append((*key, object_id, *(component.parent or (None, None))))
         shown = json.dumps({**component.attributes, **known.get(key, {})})
         layers.append(
@@ -351,3 +517,9 @@ def _behaviors(solution: Solution) -> dict[str, int]:
 def shown(component: RequiredComponent) -> str:
     """The name by which people know an end of a dependency."""
     return component.display_name or component.schema_name or component.key
+
+
+def guid_in(key: str) -> str:
+    """The GUID that a component's key is, or ends with; empty where it is a name."""
+    found = _GUID_END.search(key)
+    return found.group() if found else ""

@@ -1,33 +1,48 @@
 """The rules of import, read-only: what an environment says to a package before anything changes.
 
-They follow Microsoft's documentation of solutions (layers, upgrade, dependencies) and its list of error
-codes. Where that is silent the strict reading holds: an update to a lower version is refused like an upgrade.
+They follow Microsoft's documentation of solutions (layers, upgrade, patches, dependencies) and its list of
+error codes. Where that is silent ``docs/emulator.md`` says what was decided.
 """
 
 from __future__ import annotations
 
-import re
+import enum
 import sqlite3
-from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 from xml.sax.saxutils import quoteattr
 
+from pipelinehost_dataverse.emulator.baseline import Platform, is_system
 from pipelinehost_dataverse.emulator.errors import Code, DataverseError, not_modelled
-from pipelinehost_dataverse.emulator.facts import platform_solutions
+from pipelinehost_dataverse.emulator.layers import guid_in
+from pipelinehost_dataverse.solution.kinds import kind_of, normalised
 from pipelinehost_dataverse.solution.model import (
     Component,
     ComponentKey,
     Dependency,
+    Manifest,
     RequiredComponent,
     Solution,
     Version,
 )
 
-_HINT = re.compile(r"(?P<name>.*\S)\s*\((?P<version>[\d. ]*)\)")
-_GUID_END = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 _ABSORBED = frozenset({"environmentvariabledefinition", "environmentvariablevalue"})
 """Kinds that a managed import takes over from an unmanaged base without a word."""
+_ROOTS = frozenset({"entity", "optionset", "workflow", "webresource"})
+"""Kinds of root components whose name or id in the manifest is the component's key in every real package."""
+
+
+class Mode(enum.Enum):
+    """What an import is to do with what is installed."""
+
+    LOOK = "look"
+    """Nothing: a package is staged, and nobody has said yet how it will be imported."""
+    UPDATE = "update"
+    """Install, or add to what is there and replace it; nothing is removed."""
+    HOLD = "hold"
+    """Become ``{name}_Upgrade`` beside it."""
+    UPGRADE = "upgrade"
+    """Become ``{name}_Upgrade`` and take its place."""
 
 
 class Installed(NamedTuple):
@@ -39,20 +54,11 @@ class Installed(NamedTuple):
     version: str
     managed: bool
     platform: bool
-    position: int
     publisher: str
     publisher_name: str
     package: bytes | None
-
-
-class Edge(NamedTuple):
-    """A dependency that stands in the way of a removal."""
-
-    solution: str
-    dependent: ComponentKey
-    dependent_name: str
-    required: ComponentKey
-    required_name: str
+    upgrade_of: str | None
+    patch_of: str | None
 
 
 @dataclass(slots=True)
@@ -60,83 +66,48 @@ class Verdict:
     """What the rules found: errors, each fatal for an import, and remarks that are not."""
 
     installed: Installed | None
+    parent: Installed | None = None
+    """What the package patches, if it is a patch."""
     pending: bool = False
-    """Whether an earlier failed upgrade left ``{name}_Upgrade`` behind."""
+    """Whether ``{name}_Upgrade`` waits to be applied or deleted."""
     errors: list[DataverseError] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     missing: list[Dependency] = field(default_factory=list)
 
-
-class Platform:
-    """The solutions that are simply there: the platform's own and declared apps.
-
-    Args:
-        installed_apps: unique name to version, beyond the platform's own.
-
-    """
-
-    def __init__(self, installed_apps: Mapping[str, str]) -> None:
-        for name, version in installed_apps.items():
-            try:
-                Version.parse(version)
-            except ValueError as error:
-                raise ValueError(f"The installed app {name!r} has no usable version: {error}.") from error
-        self.installed_apps = dict(installed_apps)
-        self._versions: dict[str, str | None] = {name.lower(): None for name in platform_solutions()}
-        self._versions.update((name.lower(), version) for name, version in installed_apps.items())
-
-    def holds(self, hint: str) -> bool:
-        """Whether ``Name (version)`` names a solution that is there; the version does not matter."""
-        return _named(hint)[0].lower() in self._versions
-
-    def older(self, hint: str) -> str | None:
-        """A warning where the named solution is there in a lower version than the hint asks for."""
-        name, wanted = _named(hint)
-        there = self._versions.get(name.lower())
-        if there is None:
-            return None
-        try:
-            if Version.parse(there).parts[:3] >= Version.parse(wanted).parts[:3]:
-                return None
-        except ValueError:
-            return None
-        return f"The package was made with {name} {wanted}; this environment has {there}."
+    def refuse(self, code: Code, message: str) -> None:
+        """Add an error."""
+        self.errors.append(DataverseError(code, message))
 
 
-def _named(hint: str) -> tuple[str, str]:
-    found = _HINT.fullmatch(hint.strip())
-    return (found["name"], found["version"].strip()) if found else (hint.strip(), "")
+_INSTALLED = (
+    "SELECT s.id, s.unique_name, s.display_name, s.version, s.managed, s.platform, p.unique_name,"
+    " p.display_name, s.package, s.upgrade_of, s.patch_of FROM solution s"
+    " JOIN publisher p ON p.id = s.publisher"
+)
 
 
-def is_system(key: ComponentKey) -> bool:
-    """Whether it is of the platform itself: custom names carry their publisher's prefix and an underscore.
-
-    A column, form or view of a system table counts as the platform's unless its own name is prefixed.
-    """
-    if key.kind == "entity":
-        return "_" not in key.key
-    table, dot, rest = key.key.partition(".")
-    return bool(dot) and "_" not in table and "_" not in rest
+def _installed(row: tuple[object, ...] | None) -> Installed | None:
+    return Installed._make((*row[:4], bool(row[4]), bool(row[5]), *row[6:])) if row else None
 
 
 def find(db: sqlite3.Connection, unique_name: str) -> Installed | None:
     """The installed solution of that unique name, or None."""
-    row = db.execute(
-        "SELECT s.id, s.unique_name, s.display_name, s.version, s.managed, s.platform, s.position, "
-        "p.unique_name, p.display_name, s.package FROM solution s JOIN publisher p ON p.id = s.publisher "
-        "WHERE s.unique_name = ?",
-        (unique_name,),
-    ).fetchone()
-    return Installed._make((*row[:4], bool(row[4]), bool(row[5]), *row[6:])) if row else None
+    return _installed(db.execute(f"{_INSTALLED} WHERE s.unique_name = ?", (unique_name,)).fetchone())
+
+
+def holding(db: sqlite3.Connection, base: Installed) -> Installed | None:
+    """What an import for upgrade left beside ``base``, or None."""
+    return _installed(db.execute(f"{_INSTALLED} WHERE s.upgrade_of = ?", (base.id,)).fetchone())
+
+
+def patches(db: sqlite3.Connection, base: Installed) -> list[Installed]:
+    """The patches of a solution, the lowest layer first."""
+    rows = db.execute(f"{_INSTALLED} WHERE s.patch_of = ? ORDER BY s.position", (base.id,)).fetchall()
+    return [found for row in rows if (found := _installed(row))]
 
 
 def check(
-    db: sqlite3.Connection,
-    solution: Solution,
-    platform: Platform,
-    *,
-    upgrade: bool | None,
-    allow_downgrade: bool,
+    db: sqlite3.Connection, solution: Solution, platform: Platform, mode: Mode, *, allow_downgrade: bool
 ) -> Verdict:
     """Hold a package against the environment, mode first, then version, publisher and what it needs.
 
@@ -144,58 +115,146 @@ def check(
         db: the environment.
         solution: what the package tells.
         platform: what the environment holds besides.
-        upgrade: True for an upgrade, which needs a higher version; False for an install or update, where it
-            must not be lower; None to look only, where the mode is not known and a pending upgrade is told,
-            but is no error.
-        allow_downgrade: whether a lower version passes all the same (an update only).
+        mode: an upgrade needs a higher version, an update one that is not lower. When only looking, a pending
+            upgrade is told, but is no error.
+        allow_downgrade: whether an update may bring a lower version.
 
     Raises:
         DataverseError: the package is of a sort that the emulator does not model.
 
     """
     manifest = solution.manifest
+    there = find(db, manifest.unique_name)
+    if there is not None and there.platform:
+        raise not_modelled(
+            f"An import of '{manifest.unique_name}', which belongs to the platform or an installed app,"
+        )
+    verdict = Verdict(there)
     if manifest.parent_solution is not None:
-        raise not_modelled(f"The patch '{manifest.unique_name}' of '{manifest.parent_solution}'")
-    name = manifest.unique_name
-    there = find(db, name)
-    verdict = Verdict(there, pending=find(db, f"{name}_Upgrade") is not None)
-    if there is not None:
-        if there.managed != manifest.managed:
-            verdict.errors.append(_mode_error(there.managed))
-        elif there.managed and there.publisher.lower() != manifest.publisher.unique_name.lower():
-            verdict.errors.append(
-                DataverseError(
-                    Code.WRONG_PUBLISHER,
-                    f"The following managed solution cannot be imported: {name}. The publisher name cannot "
-                    f"be changed from {there.publisher} to {manifest.publisher.unique_name}.",
-                )
-            )
-        if there.platform:
-            raise not_modelled(f"An import of '{name}', which belongs to the platform or an installed app,")
-        have = Version.parse(there.version)
-        if (manifest.version < have and not (allow_downgrade and not upgrade)) or (
-            upgrade and manifest.version == have
-        ):
-            verdict.errors.append(_version_error(name, there.version, str(manifest.version)))
-    if upgrade and not (there and there.managed and manifest.managed) and not verdict.errors:
-        verdict.errors.append(
-            DataverseError(
-                Code.IMPORT_FAILED,
-                f"The solution {name} cannot be upgraded: no managed version of it is installed. Import it "
-                "instead.",
-            )
-        )
-    if upgrade is not None and verdict.pending:
-        verdict.errors.append(
-            DataverseError(
-                Code.HOLDING_EXISTS,
-                f"Holding solution {name}_Upgrade already exists. Delete it before {name} is imported again.",
-            )
-        )
+        _check_patch(db, manifest, manifest.parent_solution, mode, verdict)
+    else:
+        _check_solution(db, manifest, mode, verdict, allow_downgrade=allow_downgrade)
+    _check_roots(db, solution, platform, verdict)
     _check_dependencies(db, solution, platform, verdict)
     if manifest.managed:
         _check_unmanaged_base(db, solution, verdict)
     return verdict
+
+
+def _check_solution(
+    db: sqlite3.Connection, manifest: Manifest, mode: Mode, verdict: Verdict, *, allow_downgrade: bool
+) -> None:
+    name, there = manifest.unique_name, verdict.installed
+    upgrade = mode in (Mode.HOLD, Mode.UPGRADE)
+    if there is not None:
+        if there.upgrade_of or there.patch_of:
+            kind = "a holding solution" if there.upgrade_of else "a patch"
+            verdict.refuse(Code.UNIQUE_NAME_USED, f"The unique name '{name}' is used by {kind} already.")
+            return
+        verdict.pending = holding(db, there) is not None
+        _check_owner(manifest, there, verdict)
+        have = Version.parse(there.version)
+        lower = manifest.version < have and not (allow_downgrade and not upgrade)
+        if lower or (upgrade and manifest.version == have):
+            verdict.errors.append(_version_error(name, there.version, str(manifest.version)))
+    if upgrade and not (there and there.managed and manifest.managed) and not verdict.errors:
+        verdict.refuse(
+            Code.IMPORT_FAILED,
+            f"The solution {name} cannot be upgraded: no managed version of it is installed. Import it "
+            "instead.",
+        )
+    if verdict.pending and mode is not Mode.LOOK:
+        verdict.refuse(
+            Code.HOLDING_EXISTS,
+            f"Holding solution {name}_Upgrade already exists. Apply it (DeleteAndPromote) or delete it "
+            f"before {name} is imported again.",
+        )
+    elif upgrade and there and find(db, f"{name}_Upgrade"):
+        verdict.refuse(
+            Code.UNIQUE_NAME_USED,
+            f"The unique name '{name}_Upgrade' is used already, by a solution that is no upgrade of {name}.",
+        )
+
+
+def _check_patch(
+    db: sqlite3.Connection, manifest: Manifest, parent_name: str, mode: Mode, verdict: Verdict
+) -> None:
+    """A patch goes on top of its parent: same mode, major and minor version, and higher than all before."""
+    name, version, there = manifest.unique_name, manifest.version, verdict.installed
+    if mode in (Mode.HOLD, Mode.UPGRADE):
+        verdict.refuse(
+            Code.IMPORT_FAILED,
+            f"The patch {name} cannot be imported as an upgrade: a patch removes nothing. Import it instead.",
+        )
+    parent = verdict.parent = find(db, parent_name)
+    if parent is None or parent.platform:
+        verdict.refuse(
+            Code.IMPORT_FAILED,
+            f"The patch {name} cannot be imported: the solution {parent_name} that it patches is not "
+            f"installed. Import {parent_name} first.",
+        )
+        return
+    if parent.patch_of or parent.upgrade_of:
+        verdict.refuse(Code.INVALID_PATCH, f"{parent_name} is itself a patch or an upgrade of a solution.")
+        return
+    if there is not None and there.patch_of != parent.id:
+        verdict.refuse(
+            Code.UNIQUE_NAME_USED,
+            f"The unique name '{name}' is used already, by a solution that is no patch of {parent_name}.",
+        )
+        return
+    verdict.pending = holding(db, parent) is not None
+    _check_owner(manifest, parent, verdict)
+    if verdict.pending and mode is not Mode.LOOK:
+        verdict.refuse(Code.HOLDING_EXISTS, f"Holding solution {parent_name}_Upgrade already exists.")
+    problem = patch_version_error(db, parent, version)
+    if problem is not None:
+        verdict.errors.append(problem)
+
+
+def patch_version_error(db: sqlite3.Connection, parent: Installed, version: Version) -> DataverseError | None:
+    """Why no patch of that version can be added to ``parent``, or None."""
+    base = Version.parse(parent.version)
+    others = [Version.parse(patch.version) for patch in patches(db, parent)]
+    if version in others:
+        return DataverseError(
+            Code.PATCH_EXISTS,
+            f"Solution patch with version {version} already exists. Updating patch is not supported.",
+        )
+    if version.parts[:2] != base.parts[:2] or version <= base or any(version < other for other in others):
+        return DataverseError(
+            Code.INVALID_PATCH,
+            f"Patch version {version} is invalid for parent version {max([base, *others])}",
+        )
+    return None
+
+
+def _check_owner(manifest: Manifest, there: Installed, verdict: Verdict) -> None:
+    if there.managed != manifest.managed:
+        verdict.errors.append(_mode_error(there.managed))
+    elif there.managed and there.publisher.lower() != manifest.publisher.unique_name.lower():
+        verdict.refuse(
+            Code.WRONG_PUBLISHER,
+            f"The following managed solution cannot be imported: {manifest.unique_name}. The publisher name "
+            f"cannot be changed from {there.publisher} to {manifest.publisher.unique_name}.",
+        )
+
+
+def _check_roots(db: sqlite3.Connection, solution: Solution, platform: Platform, verdict: Verdict) -> None:
+    """A root component is in the package, or in the target."""
+    inside = {component.identity for component in solution.components}
+    for root in solution.manifest.root_components:
+        key = ComponentKey(kind_of(root.type), normalised(root.schema_name or root.id))
+        if key.kind not in _ROOTS or not key.key or key in inside or is_system(key):
+            continue
+        if not present(db, key, managed=False):
+            verdict.refuse(
+                Code.ROOT_NOT_THERE,
+                f"The following solution cannot be imported: {solution.manifest.unique_name}. Its root "
+                f"component {key.kind} '{root.schema_name or root.id}' is neither in the package nor in the "
+                "target.",
+            )
+            return
 
 
 def _mode_error(managed: bool) -> DataverseError:
@@ -227,16 +286,6 @@ def present(db: sqlite3.Connection, key: ComponentKey, *, managed: bool) -> bool
     return found is not None and bool(found or not managed)
 
 
-def from_platform(required: RequiredComponent, platform: Platform) -> bool:
-    """Whether what is required belongs to the platform or a declared app.
-
-    The solution that the manifest names decides: tables of first-party apps have no prefix either.
-    """
-    if required.solution.strip().lower() in ("", "active", "system"):
-        return is_system(required.identity)
-    return platform.holds(required.solution)
-
-
 def _check_dependencies(
     db: sqlite3.Connection, solution: Solution, platform: Platform, verdict: Verdict
 ) -> None:
@@ -247,7 +296,7 @@ def _check_dependencies(
         required = dependency.required
         if required.identity in inside or present(db, required.identity, managed=manifest.managed):
             continue
-        if not from_platform(required, platform):
+        if not platform.has(required):
             verdict.missing.append(dependency)
             continue
         warning = platform.older(required.solution)
@@ -284,12 +333,6 @@ def _missing_xml(dependency: Dependency) -> str:
     return f"<MissingDependency>{ends}</MissingDependency>"
 
 
-def guid_in(key: str) -> str:
-    """The GUID that a component's key is, or ends with; empty where it is a name."""
-    found = _GUID_END.search(key)
-    return found.group() if found else ""
-
-
 def _check_unmanaged_base(db: sqlite3.Connection, solution: Solution, verdict: Verdict) -> None:
     rows = db.execute(
         "SELECT c.kind, c.key, c.object_id FROM component c JOIN layer l ON l.component = c.id"
@@ -316,111 +359,3 @@ def _base_error(component: Component, object_id: str) -> DataverseError:
         "component as managed. This will cause an invalid layering of solutions on the target system and "
         "is not allowed.",
     )
-
-
-def removed_by(
-    db: sqlite3.Connection, solution: str, keep: Collection[ComponentKey]
-) -> dict[ComponentKey, int]:
-    """The components that disappear when a solution drops all of its layers but those in ``keep``.
-
-    A component stays while any other solution has a layer of it.
-    """
-    rows = db.execute(
-        "SELECT c.kind, c.key, c.id FROM layer l JOIN component c ON c.id = l.component WHERE l.solution = "
-        "? AND NOT EXISTS (SELECT 1 FROM layer x WHERE x.component = l.component AND x.solution <> "
-        "l.solution)",
-        (solution,),
-    )
-    found = {ComponentKey(kind, key): id_ for kind, key, id_ in rows}
-    return {key: id_ for key, id_ in found.items() if key not in keep}
-
-
-def blockers(
-    db: sqlite3.Connection,
-    removed: Mapping[ComponentKey, int],
-    *,
-    leaving: str | None = None,
-    coming: Iterable[Dependency] = (),
-) -> list[Edge]:
-    """The dependencies that forbid a removal: their dependent stays, what it requires would go.
-
-    Args:
-        db: the environment.
-        removed: what would disappear.
-        leaving: id of the solution whose own dependencies go with it.
-        coming: dependencies of the version that takes its place; only declared ones count, since those are
-            what the manifest says the package needs from outside.
-
-    """
-    edges: list[Edge] = []
-    for key in removed:
-        rows = db.execute(
-            "SELECT solution, dependent_kind, dependent_key, dependent_name, required_name FROM dependency"
-            " WHERE required_kind = ? AND required_key = ?",
-            key,
-        )
-        for solution, kind, dependent_key, dependent_name, required_name in rows:
-            dependent = ComponentKey(kind, dependent_key)
-            if dependent not in removed and solution != leaving:
-                edges.append(Edge(solution, dependent, dependent_name, key, required_name))
-    for dependency in coming:
-        required, dependent = dependency.required.identity, dependency.dependent.identity
-        if dependency.declared and required in removed and dependent not in removed:
-            edges.append(
-                Edge(
-                    leaving or "",
-                    dependent,
-                    _shown(dependency.dependent),
-                    required,
-                    _shown(dependency.required),
-                )
-            )
-    # Files and manifest may tell of the same edge; one of them may know no name but the key.
-    edges.sort(key=lambda edge: edge.dependent_name != edge.dependent.key)
-    once = {(edge.solution, edge.dependent, edge.required): edge for edge in edges}
-    return [once[ends] for ends in sorted(once)]
-
-
-def _shown(component: RequiredComponent) -> str:
-    return component.display_name or component.schema_name or component.key
-
-
-def foreign_layer_above(db: sqlite3.Connection, solution: Installed, dropped: Iterable[int]) -> str | None:
-    """Name of a component whose base layer would go from under another publisher's managed layer, or None."""
-    for id_ in dropped:
-        rows = db.execute(
-            "SELECT s.id, p.unique_name, c.kind, c.key, c.object_id FROM layer l"
-            " JOIN solution s ON s.id = l.solution JOIN publisher p ON p.id = s.publisher"
-            " JOIN component c ON c.id = l.component WHERE l.component = ? AND s.managed ORDER BY s.position",
-            (id_,),
-        ).fetchall()
-        if len(rows) < 2 or rows[0][0] != solution.id:
-            continue
-        key = ComponentKey(rows[0][2], rows[0][3])
-        if rows[1][1].lower() != solution.publisher.lower() and not is_system(key):
-            return f"'{key.key}' with id '{rows[0][4]}'"
-    return None
-
-
-def dependency_text(db: sqlite3.Connection, edges: Sequence[Edge]) -> str:
-    """The edges in the words of Dataverse's error for a refused removal."""
-    parts = [f"DependencyCount : {len(edges)}"]
-    for edge in edges:
-        sides = []
-        for side, key, name in (
-            ("RequiredComponentObject", edge.required, edge.required_name),
-            ("DependentComponentObject", edge.dependent, edge.dependent_name),
-        ):
-            sides.append(
-                f"{side} details: Type: {key.kind}, ObjectName: {name or key.key}, "
-                f"Id: {object_id_of(db, key) or guid_in(key.key)}, Name: {key.key}"
-            )
-        row = db.execute("SELECT unique_name FROM solution WHERE id = ?", (edge.solution,)).fetchone()
-        parts.append(f"{' '.join(sides)}, Solution: {row[0] if row else ''}")
-    return " ".join(parts)
-
-
-def object_id_of(db: sqlite3.Connection, key: ComponentKey) -> str | None:
-    """The object id of a component of the environment, or None."""
-    row = db.execute("SELECT object_id FROM component WHERE kind = ? AND key = ?", key).fetchone()
-    return row[0] if row else None

@@ -12,14 +12,14 @@ import fcntl
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import peewee
 
-FORMAT = 1
-"""Goes into ``PRAGMA user_version``; a file of another format is refused."""
+FORMAT = 2
+"""Goes into ``PRAGMA user_version``. Format 1 is brought up to date, any other one is refused."""
 
 
 class _Row(peewee.Model):
@@ -72,6 +72,7 @@ class Solution(_Row):
     publisher = peewee.TextField(index=True)
     position = peewee.IntegerField(unique=True)
     upgrade_of = peewee.TextField(null=True)
+    patch_of = peewee.TextField(null=True)
     package = peewee.BlobField(null=True)
     installed_on = peewee.TextField()
     updated_on = peewee.TextField()
@@ -92,16 +93,35 @@ class Component(_Row):
 
 
 class Layer(_Row):
-    """What one solution says about one component. For an unmanaged solution it is the membership too."""
+    """What a managed solution says about a component; or the makers, whose one layer belongs to ``Active``.
+
+    The makers' layer has a second row while a change of theirs is not published.
+    """
 
     solution = peewee.TextField()
     component = peewee.IntegerField(index=True)
+    published = peewee.BooleanField()
     sha256 = peewee.BlobField()
     name = peewee.TextField()
     schema_name = peewee.TextField()
     facts = peewee.TextField()
     behavior = peewee.IntegerField()
-    published = peewee.BooleanField()
+
+    class Meta:
+        primary_key = peewee.CompositeKey("solution", "component", "published")
+        without_rowid = True
+
+
+class Membership(_Row):
+    """A component that an unmanaged solution contains: the container says nothing about it.
+
+    ``sha256`` is the component's digest in the package that the solution came in, or empty.
+    """
+
+    solution = peewee.TextField()
+    component = peewee.IntegerField(index=True)
+    sha256 = peewee.BlobField()
+    behavior = peewee.IntegerField()
 
     class Meta:
         primary_key = peewee.CompositeKey("solution", "component")
@@ -109,7 +129,7 @@ class Layer(_Row):
 
 
 class Dependency(_Row):
-    """An edge that a solution's package gives: ``dependent`` needs ``required``."""
+    """An edge that a solution's layers give: ``dependent`` needs ``required``."""
 
     id = peewee.AutoField()
     solution = peewee.TextField()
@@ -120,6 +140,7 @@ class Dependency(_Row):
     required_key = peewee.TextField()
     required_name = peewee.TextField()
     declared = peewee.BooleanField()
+    published = peewee.BooleanField()
 
     class Meta:
         indexes = (
@@ -249,8 +270,8 @@ class Upload(_Row):
 
 
 MODELS: tuple[type[peewee.Model], ...] = (
-    Environment, Package, Publisher, Solution, Component, Layer, Dependency, KindCode, VariableValue, Binding,
-    Switch, Connection, Operation, ImportJob, ExportJob, History, Upload,
+    Environment, Package, Publisher, Solution, Component, Layer, Membership, Dependency, KindCode,
+    VariableValue, Binding, Switch, Connection, Operation, ImportJob, ExportJob, History, Upload,
 )  # fmt: skip
 
 _PRAGMAS = {"journal_mode": "wal", "synchronous": 2, "busy_timeout": 10_000, "cache_size": -8_000}
@@ -272,7 +293,7 @@ class Store:
 
     Raises:
         EnvironmentInUseError: the file is open elsewhere; the message says which process holds it.
-        ValueError: the file is of another format, or no file of an environment.
+        ValueError: the file is of an unknown format, or no file of an environment.
     """
 
     def __init__(self, path: Path) -> None:
@@ -319,6 +340,9 @@ class Store:
         found = db.execute("PRAGMA user_version").fetchone()[0]
         if found == FORMAT:
             return
+        if found == 1:
+            _from_format_1(db, lambda model: peewee.SchemaManager(model, self._writer).create_all())
+            return
         if found or db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             raise ValueError(
                 f"{self.path} has format {found}, this version reads {FORMAT}; use a new file for the "
@@ -353,6 +377,37 @@ class Store:
             self._writer.close()
             os.ftruncate(self._lock_file, 0)
             os.close(self._lock_file)
+
+
+_FROM_FORMAT_1 = (
+    """INSERT INTO layer (solution, component, published, sha256, name, schema_name, facts, behavior)
+       SELECT solution, component, published, sha256, name, schema_name, facts, behavior FROM layer_1
+       WHERE solution IN (SELECT id FROM solution WHERE managed)""",
+    """INSERT OR IGNORE INTO layer (solution, component, published, sha256, name, schema_name, facts,
+         behavior)
+       SELECT (SELECT id FROM solution WHERE unique_name = 'Active'), component, published, sha256, name,
+         schema_name, facts, behavior FROM layer_1
+       WHERE solution IN (SELECT id FROM solution WHERE NOT managed)""",
+    """INSERT INTO membership (solution, component, sha256, behavior)
+       SELECT solution, component, sha256, behavior FROM layer_1
+       WHERE solution IN (SELECT id FROM solution WHERE NOT managed AND unique_name <> 'Active')""",
+    """UPDATE dependency SET solution = (SELECT id FROM solution WHERE unique_name = 'Active')
+       WHERE solution IN (SELECT id FROM solution WHERE NOT managed)""",
+    "DROP TABLE layer_1",
+    "PRAGMA user_version = 2",
+)
+
+
+def _from_format_1(db: sqlite3.Connection, create: Callable[[type[peewee.Model]], None]) -> None:
+    """There, unmanaged solutions had layers of their own; the last import's held for all of them."""
+    db.execute("ALTER TABLE solution ADD COLUMN patch_of TEXT")
+    db.execute("ALTER TABLE dependency ADD COLUMN published INTEGER NOT NULL DEFAULT 1")
+    db.execute("DROP INDEX layer_component")
+    db.execute("ALTER TABLE layer RENAME TO layer_1")
+    create(Layer)
+    create(Membership)
+    for statement in _FROM_FORMAT_1:
+        db.execute(statement)
 
 
 def _raw(database: peewee.SqliteDatabase) -> sqlite3.Connection:

@@ -10,10 +10,10 @@ from pipelinehost_dataverse.emulator.odata import Table
 
 _USER = "(SELECT user FROM environment)"
 
-# The layer of a component that counts: an unmanaged one, else the managed one that was installed last.
+# The layer of a component that counts: what makers published, else the managed one on top of the stack.
 TOP_LAYER = """
  SELECT l.*, c.kind, c.key, c.object_id, c.parent_kind, c.parent_key, s.managed AS of_managed,
-   row_number() OVER (PARTITION BY l.component ORDER BY s.managed, s.position DESC) AS depth
+   row_number() OVER (PARTITION BY l.component ORDER BY NOT l.published, s.managed, s.position DESC) AS depth
  FROM component c JOIN layer l ON l.component = c.id JOIN solution s ON s.id = l.solution
  WHERE c.kind = '{kind}'
 """
@@ -25,8 +25,8 @@ def _top(kind: str, columns: str, joins: str = "") -> str:
 
 def _ismanaged(alias: str = "t") -> str:
     return (
-        f"NOT EXISTS (SELECT 1 FROM layer x JOIN solution y ON y.id = x.solution "  # noqa: S608  # of constants
-        f"WHERE x.component = {alias}.component AND NOT y.managed)"
+        f"EXISTS (SELECT 1 FROM layer x JOIN solution y ON y.id = x.solution "  # noqa: S608  # of constants
+        f"WHERE x.component = {alias}.component AND y.managed)"
     )
 
 
@@ -108,7 +108,8 @@ _ALL = (
              managed AS ismanaged, visible AS isvisible, nullif(platform_version, '') AS
              solutionpackageversion,
              installed_on AS installedon, installed_on AS createdon, updated_on AS modifiedon,
-             updated_on AS updatedon, publisher AS _publisherid_value, upgrade_of AS _parentsolutionid_value,
+             updated_on AS updatedon, publisher AS _publisherid_value,
+             coalesce(patch_of, upgrade_of) AS _parentsolutionid_value,
              NULL AS upgradeinfo, position FROM solution""",
         {
             "publisherid": ("publishers", "_publisherid_value", "publisherid", False),
@@ -140,7 +141,9 @@ _ALL = (
         """SELECT substr(l.solution, 1, 19) || substr(c.object_id, 20) AS solutioncomponentid,
              k.code AS componenttype, c.object_id AS objectid, l.behavior AS rootcomponentbehavior,
              l.solution AS _solutionid_value
-           FROM layer l JOIN component c ON c.id = l.component JOIN kind_code k ON k.kind = c.kind""",
+           FROM (SELECT DISTINCT solution, component, behavior FROM layer
+                 UNION ALL SELECT solution, component, behavior FROM membership) l
+             JOIN component c ON c.id = l.component JOIN kind_code k ON k.kind = c.kind""",
         {"solutionid": ("solutions", "_solutionid_value", "solutionid", False)},
     ),
     _table(
@@ -171,10 +174,46 @@ _ALL = (
              CASE c.parent_kind WHEN 'entity' THEN c.parent_key END AS msdyn_primaryentityname,
              s.managed AS msdyn_ismanaged, json_extract(l.facts, '$.category') AS msdyn_workflowcategory,
              NULL AS msdyn_status, 1 AS msdyn_total, c.id AS number
-           FROM layer l JOIN component c ON c.id = l.component JOIN kind_code k ON k.kind = c.kind
+           FROM (SELECT solution, component, name, schema_name, facts FROM layer x
+                   WHERE published OR NOT EXISTS (SELECT 1 FROM layer y WHERE y.solution = x.solution
+                     AND y.component = x.component AND y.published)
+                 UNION ALL
+                 SELECT m.solution, m.component, x.name, x.schema_name, x.facts
+                   FROM membership m JOIN layer x ON x.component = m.component
+                   WHERE (x.solution, x.published) = (SELECT y.solution, y.published FROM layer y
+                     JOIN solution z ON z.id = y.solution WHERE y.component = m.component
+                     ORDER BY NOT y.published, z.managed, z.position DESC LIMIT 1)) l
+             JOIN component c ON c.id = l.component JOIN kind_code k ON k.kind = c.kind
              JOIN solution s ON s.id = l.solution""",
         name="msdyn_name",
         order="number",
+    ),
+    _table(
+        "msdyn_componentlayers",
+        "msdyn_componentlayer",
+        "msdyn_componentlayerid",
+        "msdyn_componentlayerid:guid msdyn_componentid:guid msdyn_solutioncomponentname msdyn_name "
+        "msdyn_solutionname msdyn_publishername msdyn_order:integer msdyn_overwritetime:datetime "
+        "msdyn_componentjson msdyn_changes",
+        # Order 1 is the base. A change that is not published yet is no layer of its own.
+        """SELECT substr(l.solution, 1, 19) || substr(c.object_id, 20) AS msdyn_componentlayerid,
+             c.object_id AS msdyn_componentid,
+             CASE c.kind WHEN 'entity' THEN 'Entity' WHEN 'attribute' THEN 'Attribute'
+               WHEN 'workflow' THEN 'Workflow' WHEN 'webresource' THEN 'WebResource'
+               WHEN 'systemform' THEN 'SystemForm' WHEN 'savedquery' THEN 'SavedQuery'
+               WHEN 'optionset' THEN 'OptionSet' WHEN 'role' THEN 'Role' WHEN 'appmodule' THEN 'AppModule'
+               WHEN 'canvasapp' THEN 'CanvasApp' ELSE c.kind END AS msdyn_solutioncomponentname,
+             l.name AS msdyn_name, s.unique_name AS msdyn_solutionname,
+             p.display_name AS msdyn_publishername,
+             row_number() OVER (PARTITION BY l.component ORDER BY s.managed DESC, s.position) AS msdyn_order,
+             s.updated_on AS msdyn_overwritetime, l.facts AS msdyn_componentjson, NULL AS msdyn_changes
+           FROM (SELECT solution, component, name, facts FROM layer x
+                   WHERE published OR NOT EXISTS (SELECT 1 FROM layer y WHERE y.solution = x.solution
+                     AND y.component = x.component AND y.published)) l
+             JOIN component c ON c.id = l.component JOIN solution s ON s.id = l.solution
+             JOIN publisher p ON p.id = s.publisher""",
+        name="msdyn_name",
+        order="msdyn_componentid, msdyn_order",
     ),
     _table(
         "environmentvariabledefinitions",

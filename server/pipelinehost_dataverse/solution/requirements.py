@@ -109,6 +109,15 @@ def flows(inventory: Inventory, archive: Archive) -> Iterator[tuple[Found, Flow]
         )
 
 
+def flow_needs(definition: object) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """What a cloud flow's JSON names: connection references, connectors without one, environment variables."""
+    references: dict[str, None] = {}
+    connectors: dict[str, None] = {}
+    variables: dict[str, None] = {}
+    _needs(definition, references, connectors, variables)
+    return tuple(references), tuple(connectors), tuple(variables)
+
+
 def _needs(
     definition: object, references: dict[str, None], connectors: dict[str, None], variables: dict[str, None]
 ) -> None:

@@ -237,7 +237,8 @@ async def test_a_component_stays_while_any_layer_of_it_is_left(qa: Asked) -> Non
     await qa.install(package("One", "1.0", EXPENSE, variable(packaged="5")))
     await qa.install(package("Two", "1.0", variable()))
     assert (await qa.install(package("One", "2.0", EXPENSE), upgrade=True)).succeeded
-    assert (await qa.value("cts_Limit"))["value"] == "5"
+    assert await qa.value("cts_Limit") is None, "the value was a component of its own, and only One had it"
+    assert len(await qa.get("environmentvariabledefinitions")) == 1
     assert ("environmentvariabledefinition", "cts_limit") not in await qa.components("One")
     assert (await qa.install(package("Two", "2.0", TRIP), upgrade=True)).succeeded
     assert await qa.get("environmentvariabledefinitions") == []
@@ -395,16 +396,13 @@ async def test_an_import_may_take_its_package_from_a_staged_upload(qa: Asked) ->
 
 
 async def test_what_is_not_modelled_is_refused_by_name(qa: Asked) -> None:
-    content = package("Travel", "1.0", EXPENSE)
-    body = {"CustomizationFile": "", "HoldingSolution": True}
-    assert "HoldingSolution" in (await qa.error("POST", "ImportSolutionAsync", body, status=501))[1]
-    assert "DeleteAndPromote" in (await qa.error("POST", "DeleteAndPromote", {}, status=501))[1]
+    for name in ("ConvertToManaged", "SkipProductUpdateDependencies"):
+        body = {"CustomizationFile": "", name: True}
+        assert name in (await qa.error("POST", "ImportSolutionAsync", body, status=501))[1]
+    assert "AddSolutionComponent" in (await qa.error("POST", "AddSolutionComponent", {}, status=501))[1]
     assert "valid parameter" in (await qa.error("POST", "ImportSolution", {"Holding": True}))[1]
-    patch = package("Travel_patch", "1.0.1", EXPENSE, patch_of=("Travel", "1.0"))
-    assert (await qa.install(content)).succeeded
-    outcome = await qa.install(patch)
-    assert not outcome.succeeded
-    assert "patch" in outcome.message
+    hold = {"CustomizationFile": "", "HoldingSolution": True}
+    assert "HoldingSolution" in (await qa.error("POST", "StageAndUpgradeAsync", hold))[1]
 
 
 async def test_overwriting_takes_the_unmanaged_layer_away(qa: Asked) -> None:

@@ -154,7 +154,7 @@ async def test_a_defect_in_the_engine_fails_the_operation_and_not_the_worker(
         raise ZeroDivisionError("planted")
 
     with monkeypatch.context() as patched:
-        patched.setattr("pipelinehost_dataverse.emulator.layers.put_layers", broken)
+        patched.setattr("pipelinehost_dataverse.emulator.layers.put_managed", broken)
         outcome = await qa.install(TRAVEL)
     assert (outcome.succeeded, outcome.code) == (False, "80040216")
     assert "planted" in outcome.message
