@@ -387,7 +387,14 @@ def test_applying_a_file_a_second_time_changes_nothing(
     before = {name: p.SerializeToString() for name, p in (host.pipelines | host.environments).items()}
     golden("apply_dry_run", cli("apply -f x.yaml --dry-run"))
     assert before == {n: p.SerializeToString() for n, p in (host.pipelines | host.environments).items()}
+    host.pipelines["pipelines/sales"].etag = "as read"
     golden("apply", cli("apply -f x.yaml"))
+    assert host.seen("UpdatePipeline")[-1].pipeline.etag == "as read"
+    assert host.seen("UpdatePipeline")[-1].update_mask.paths == [
+        "display_name",
+        "stages",
+        "allow_redeployment",
+    ]
     calls = len(host.calls)
     golden("apply_again", cli("apply -f x.yaml"))
     assert {method for method, _ in host.calls[calls:]} == {"GetPipeline", "GetEnvironment"}
@@ -496,11 +503,16 @@ def test_ctrl_c_leaves_the_run_and_says_how_to_go_on(host: FakeHost, tmp_path: P
 
 
 def test_a_reader_that_has_enough_is_no_error(host: FakeHost) -> None:
+    # more than a pipe holds
+    host.pipelines |= {f"pipelines/p{n}": Pipeline(name=f"pipelines/p{n}") for n in range(2000)}
     program = f"{shlex.quote(sys.executable)} -c 'from pipelinehost.cli import main; main()'"
-    line = f"{program} pipeline list -o json | head -c 1"
-    ended = subprocess.run(["/bin/sh", "-c", line], capture_output=True, text=True, timeout=30, check=False)
-    assert ended.stdout == "["
-    assert ended.stderr == ""
+    for command, first in (("pipeline list -o json", "["), ("get pipeline", "p")):
+        line = f"{program} {command} | head -c 1"
+        ended = subprocess.run(
+            ["/bin/sh", "-c", line], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert ended.stdout == first
+        assert ended.stderr == ""
 
 
 def test_without_its_extra_it_says_what_to_install() -> None:

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 from tests.rpc.fake_host import RUN, FakeHost
@@ -175,7 +176,7 @@ def test_250_watches_do_not_make_another_call_wait(host: FakeHost, client: Clien
     run = host.new_run()
     client.run(RUN)
     watches = [client.watch(RUN) for _ in range(250)]
-    with ThreadPoolExecutor(250) as pool:
+    with ThreadPoolExecutor(250) as pool, closing(client):  # else a failure would wait for its threads
         firsts = list(pool.map(next, watches, timeout=30))  # each is open: its first answer has come
         assert len(firsts) == host.watches == 250
         start = time.monotonic()

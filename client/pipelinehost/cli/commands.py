@@ -94,10 +94,6 @@ def run() -> int:
     except (settings_file.SettingsError, config_file.ConfigError) as error:
         explain_text(str(error), err(), f"{command} --help")
         return ERROR
-    except BrokenPipeError:
-        # Whoever read has enough. Python would complain about it once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ERROR
     except OSError as error:
         explain_text(f"{error.filename or 'file'}: {error.strerror or error}", err(), f"{command} --help")
         return ERROR
@@ -1462,4 +1458,4 @@ def get_command(session: Session, kind: str, wanted: Sequence[str], form: str) -
     if form == "json":
         show(found, form, [])
     elif found:
-        sys.stdout.write(config_file.write(config))
+        out().print(config_file.write(config), end="")
