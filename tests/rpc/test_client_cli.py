@@ -504,7 +504,8 @@ def test_ctrl_c_leaves_the_run_and_says_how_to_go_on(host: FakeHost, tmp_path: P
 
 def test_a_reader_that_has_enough_is_no_error(host: FakeHost) -> None:
     # more than a pipe holds
-    host.pipelines |= {f"pipelines/p{n}": Pipeline(name=f"pipelines/p{n}") for n in range(2000)}
+    many = [Pipeline(name=f"pipelines/p{n}", display_name="x" * 200) for n in range(1000)]
+    host.pipelines |= {p.name: p for p in many}
     program = f"{shlex.quote(sys.executable)} -c 'from pipelinehost.cli import main; main()'"
     for command, first in (("pipeline list -o json", "["), ("get pipeline", "p")):
         line = f"{program} {command} | head -c 1"
