@@ -38,6 +38,7 @@ from pipelinehost.v1.resources_pb2 import (
     Connection,
     DeploymentSettings,
     Environment,
+    EnvironmentHealth,
     Event,
     Finding,
     ImportMode,
@@ -54,6 +55,7 @@ PATIENCE = 900.0
 """Seconds that a watch goes on trying to reach a host that has gone away."""
 
 _EXPORT_SECONDS = 900.0  # `DescribeSolution` may export the solution for its answer
+_CHECK_SECONDS = 90.0  # an environment that sleeps, or is not there, takes its time
 _TRANSFER_PATIENCE = 60.0
 
 _Request = TypeVar("_Request", bound=Message)
@@ -198,6 +200,28 @@ class Client:
             name=self._environment(name), etag=etag, request_id=_new_id(), validate_only=validate_only
         )
         self._call(self._host.DeleteEnvironment, request)
+
+    def set_credential(self, environment: str, *, client_secret: str = "", certificate: str = "") -> None:
+        """Sets the secret that the host signs in to an environment with; nothing gives it back.
+
+        Args:
+            environment: whose `sign_in` takes a secret.
+            client_secret: of its application; or else
+            certificate: certificate and private key of its application, PEM.
+        """
+        request = api.SetEnvironmentCredentialRequest(
+            name=self._environment(environment), request_id=_new_id()
+        )
+        if certificate:
+            request.certificate = certificate
+        else:
+            request.client_secret = client_secret
+        self._call(self._host.SetEnvironmentCredential, request)
+
+    def check(self, environment: str) -> EnvironmentHealth:
+        """Whether an environment can be reached and used, as the host finds it now."""
+        request = api.CheckEnvironmentRequest(name=self._environment(environment))
+        return self._call(self._host.CheckEnvironment, request, _CHECK_SECONDS)
 
     def solutions(self, environment: str) -> list[Solution]:
         """The solutions in an environment, as it tells them now."""

@@ -46,6 +46,8 @@ POLICY: Mapping[str, Permission] = {
     _HOST + "CreateEnvironment": Permission.CONFIGURE,
     _HOST + "UpdateEnvironment": Permission.CONFIGURE,
     _HOST + "DeleteEnvironment": Permission.CONFIGURE,
+    _HOST + "SetEnvironmentCredential": Permission.CONFIGURE,
+    _HOST + "CheckEnvironment": Permission.READ,
     _HOST + "ListSolutions": Permission.READ,
     _HOST + "DescribeSolution": Permission.READ,
     _HOST + "ListConnections": Permission.READ,

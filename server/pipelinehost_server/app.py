@@ -124,13 +124,13 @@ class Host:
         blobs = Blobs(config.folder)
         blobs.start()
         feed = Feed(store)
-        self._environments = environments = Environments(config, store)
+        self._environments = environments = Environments(config, store, encryption)
         self._deployment = deployment = Deployment(config, store, blobs, encryption, environments)
         secret = await _token_secret(store, encryption)
         pages = Pages(store.reads, secret)
         watch = Watch(store, feed, secret, config.heartbeat_seconds)
         guard = self._guard
-        own = PipelineHost(config, store, environments, deployment, pages, watch)
+        own = PipelineHost(config, store, environments, deployment, pages, watch, secret)
         self.services = {
             _PIPELINE_HOST: guard.protect(_PIPELINE_HOST, own),
             _ARTIFACTS: guard.protect(_ARTIFACTS, Artifacts(config, store, blobs, pages)),

@@ -29,6 +29,7 @@ from pipelinehost.v1.resources_pb2 import (
     ComponentResult,
     Connection,
     Environment,
+    EnvironmentHealth,
     Event,
     Finding,
     Pipeline,
@@ -58,6 +59,8 @@ class FakeHost:
         self.solutions: dict[str, list[Solution]] = {}
         self.connections: dict[str, list[Connection]] = {}
         self.queues: dict[str, api.Queue] = {}
+        self.secrets: dict[str, api.SetEnvironmentCredentialRequest] = {}
+        self.health = EnvironmentHealth()
         self.description = api.DescribeSolutionResponse()
         self.updates: list[api.ValidateDeploymentResponse] = []
         self.calls: list[tuple[str, Any]] = []
@@ -299,6 +302,17 @@ class _Host(pipeline_host_pb2_grpc.PipelineHostServicer):
             store[answer.name] = answer
             self.host.remember(request, answer)
         return answer
+
+    @_guarded
+    async def SetEnvironmentCredential(self, request: Any, context: Any) -> Any:
+        _one(self.host.environments, request.name)
+        self.host.secrets[request.name] = request
+        return Empty()
+
+    @_guarded
+    async def CheckEnvironment(self, request: Any, context: Any) -> Any:
+        _one(self.host.environments, request.name)
+        return self.host.health
 
     @_guarded
     async def ListSolutions(self, request: Any, context: Any) -> Any:

@@ -19,6 +19,7 @@ from pipelinehost.v1.resources_pb2 import (
     EnvironmentVariableSetting,
     Event,
     Pipeline,
+    SignIn,
     Stage,
 )
 
@@ -58,14 +59,17 @@ def test_an_environment_lives(bed: Bed) -> None:
     bed.bridge("DeleteEnvironment", api.DeleteEnvironmentRequest(name="environments/qa", etag=changed.etag))
     with pytest.raises(errors.NotFound):
         bed.call("GetEnvironment", api.GetEnvironmentRequest(name="environments/qa"))
-    told = bed.events()[-3:]
+    told = bed.events()[-4:]
     assert [Event.Kind.Name(e.kind) for e in told] == [
         "KIND_ENVIRONMENT_CREATED",
+        "KIND_ENVIRONMENT_UPDATED",  # by the host, which has learnt its organization
         "KIND_ENVIRONMENT_UPDATED",
         "KIND_ENVIRONMENT_DELETED",
     ]
-    assert [e.environment for e in told] == [made, changed, changed]
-    assert {(e.actor, e.subject) for e in told} == {("admin", "environments/qa")}
+    assert [e.environment for e in told[1:]] == [made, changed, changed]
+    assert made.organization_id
+    assert [e.actor for e in told] == ["admin", "host", "admin", "admin"]
+    assert {e.subject for e in told} == {"environments/qa"}
 
 
 def test_a_pipeline_lives(sales: Bed) -> None:
@@ -358,11 +362,12 @@ def test_what_is_in_use_is_not_deleted(idle: Bed) -> None:
 
 def test_immutable_fields_stay(bed: Bed) -> None:
     bed.environment("qa")
-    bed.environment("real", url="https://contoso.crm4.dynamics.com")
+    developer = SignIn(method=SignIn.METHOD_DEVELOPER)
+    bed.environment("real", url="https://contoso.crm4.dynamics.com", sign_in=developer)
     cases = [
         (Environment(name="environments/qa", kind=DEVELOPMENT), [], "environment.kind"),
         (Environment(name="environments/qa", kind=DEVELOPMENT), ["kind"], "update_mask.paths[0]"),
-        (Environment(name="environments/qa", url="https://a.example"), ["url"], "environment.url"),
+        (Environment(name="environments/qa", url="http://127.0.0.1:1"), ["url"], "environment.url"),
         (Environment(name="environments/real"), [], "environment.url"),
         (Environment(name="environments/qa"), ["region", "stages.name"], "update_mask.paths[1]"),
     ]
@@ -376,7 +381,9 @@ def test_immutable_fields_stay(bed: Bed) -> None:
     moved = bed.call(
         "UpdateEnvironment",
         api.UpdateEnvironmentRequest(
-            environment=Environment(name="environments/real", url="https://fabrikam.crm4.dynamics.com"),
+            environment=Environment(
+                name="environments/real", url="https://fabrikam.crm4.dynamics.com", sign_in=developer
+            ),
             update_mask=FieldMask(paths=["*"]),
         ),
     )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TypedDict, TypeVar
+from typing import IO, Any, Literal, TypedDict, TypeVar
 
 import click
 from rich.text import Text
@@ -55,6 +55,7 @@ from pipelinehost.v1.resources_pb2 import (
     Run,
     Setting,
     SettingSource,
+    SignIn,
     Solution,
     Stage,
 )
@@ -877,11 +878,100 @@ def environment_show(session: Session, name: str, form: str) -> None:
             ("kind", enum_word(found, "kind").lower()),
             ("region", found.region),
             ("address", found.url or "(embedded)"),
+            ("sign-in", _sign_in(found)),
             ("connections", found.connectivity_url),
             ("apps", ", ".join(f"{app} {version}" for app, version in sorted(found.installed_apps.items()))),
+            ("organization", found.organization_id),
             ("created", moment(found.create_time)),
         ]
     )
+
+
+_METHODS: dict[str, SignIn.Method] = {
+    "client-secret": SignIn.METHOD_CLIENT_SECRET,
+    "certificate": SignIn.METHOD_CERTIFICATE,
+    "managed-identity": SignIn.METHOD_MANAGED_IDENTITY,
+    "developer": SignIn.METHOD_DEVELOPER,
+}
+
+
+def _sign_in(environment: Environment) -> str:
+    if not environment.HasField("sign_in"):
+        return ""
+    told = environment.sign_in
+    known = ("application", told.client_id), ("tenant", told.tenant), ("at", told.authority)
+    facts = ", ".join(f"{word} {value}" for word, value in known if value)
+    return enum_word(told, "method").lower() + (f" ({facts})" if facts else "")
+
+
+@environment_group.command("check")
+@click.argument("name", metavar="ENVIRONMENT")
+@_output("table", "json")
+@_session
+def environment_check(session: Session, name: str, form: str) -> int:
+    """Check whether an environment can be reached and used.
+
+    Ends with 0 if runs can use it, with 1 if something stands in the way.
+    """
+    health = session.client.check(name)
+    usable = not any(f.severity == Finding.SEVERITY_ERROR for f in health.findings)
+    if form == "json":
+        show([health], form, [], one=True)
+        return OK if usable else ERROR
+    yes_no = {True: Text("yes", style="green"), False: Text("no", style="red")}
+    details(
+        [
+            ("reachable", yes_no[health.reachable]),
+            ("signed in", yes_no[health.signed_in]),
+            ("privileged", yes_no[health.privileged]),
+            ("version", health.version),
+            ("region", health.region),
+            ("organization", health.organization_id),
+        ]
+    )
+    shown = err()
+    for found in health.findings:
+        shown.print(progress.finding(found, shown))
+    return OK if usable else ERROR
+
+
+@environment_group.command("set-credential")
+@click.argument("name", metavar="ENVIRONMENT")
+@click.option(
+    "--secret-file",
+    type=click.File(encoding="utf-8"),
+    help="File with the application's client secret; - reads it from standard input.",
+)
+@click.option(
+    "--certificate",
+    type=click.File(encoding="utf-8"),
+    help="File with certificate and private key of the application, PEM; - reads standard input.",
+)
+@_session
+def environment_set_credential(
+    session: Session, name: str, secret_file: IO[str] | None, certificate: IO[str] | None
+) -> None:
+    """Set the secret that the host signs in to an environment with.
+
+    The host keeps it encrypted and gives it to nobody. A secret is not taken from the command line, where
+    other users of the machine could read it.
+
+    Examples:
+      pipelinehost environment set-credential qa --secret-file ./qa.secret
+      vault read -field=secret contoso/qa | pipelinehost environment set-credential qa --secret-file -
+      pipelinehost environment set-credential qa --certificate ./qa.pem
+    """
+    given = secret_file or certificate
+    if given is None or (secret_file and certificate):
+        raise click.UsageError("Give either --secret-file or --certificate.")
+    text = given.read()
+    client = session.client
+    if certificate:
+        client.set_credential(name, certificate=text)
+    else:
+        client.set_credential(name, client_secret=text.removesuffix("\n").removesuffix("\r"))
+    err().print(f"set the credential of {clean(name)}")
+    err().print(f"  Next: {console.program()} environment check {clean(name)}")
 
 
 @environment_group.command("create")
@@ -891,6 +981,15 @@ def environment_show(session: Session, name: str, form: str) -> None:
     "--url", default="", help="Address of the environment.  [default: the host keeps an embedded one]"
 )
 @click.option("--connectivity-url", default="", help="Address that lists connections.")
+@click.option(
+    "--sign-in",
+    "method",
+    type=click.Choice(list(_METHODS)),
+    help="How the host signs in to an https address.",
+)
+@click.option("--tenant", default="", help="Id or domain of the tenant to sign in to.")
+@click.option("--client-id", default="", help="Id of the application, or of a managed identity.")
+@click.option("--authority", default="", help="Where to sign in.  [default: the public cloud]")
 @click.option("--region", default="", help="For example europe.")
 @click.option("--display-name", default="")
 @click.option("--description", default="")
@@ -903,17 +1002,22 @@ def environment_create(
     kind: Literal["development", "target"],
     url: str,
     connectivity_url: str,
+    method: str | None,
+    tenant: str,
+    client_id: str,
+    authority: str,
     region: str,
     display_name: str,
     description: str,
     apps: Sequence[str],
     form: str,
 ) -> None:
-    """Link an environment, or make an embedded one.
+    r"""Link an environment, or make an embedded one.
 
     Examples:
       pipelinehost environment create dev --kind development
-      pipelinehost environment create qa --kind target --url https://qa.crm4.dynamics.com
+      pipelinehost environment create qa --kind target --url https://qa.crm4.dynamics.com \
+        --sign-in client-secret --tenant contoso.onmicrosoft.com --client-id 01234567-…
     """
     environment = Environment(
         name=names.environment(name.removeprefix("environments/")),
@@ -924,6 +1028,10 @@ def environment_create(
         display_name=display_name,
         description=description,
     )
+    if method or tenant or client_id or authority:
+        environment.sign_in.CopyFrom(SignIn(tenant=tenant, client_id=client_id, authority=authority))
+        if method:
+            environment.sign_in.method = _METHODS[method]
     for argument in apps:
         app, equals, version = argument.partition("=")
         if not equals:

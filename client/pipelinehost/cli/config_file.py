@@ -23,7 +23,7 @@ from pipelinehost.client import Client
 from pipelinehost.errors import NotFound
 from pipelinehost.v1.resources_pb2 import Environment, Pipeline
 
-_SET_BY_HOST = frozenset({"etag", "create_time", "update_time"})
+_SET_BY_HOST = frozenset({"etag", "create_time", "update_time", "organization_id"})
 _LISTS: dict[str, type[Environment] | type[Pipeline]] = {"environments": Environment, "pipelines": Pipeline}
 
 

@@ -89,6 +89,24 @@ class DeleteEnvironmentRequest(_message.Message):
     validate_only: bool
     def __init__(self, name: _Optional[str] = ..., etag: _Optional[str] = ..., request_id: _Optional[str] = ..., validate_only: _Optional[bool] = ...) -> None: ...
 
+class SetEnvironmentCredentialRequest(_message.Message):
+    __slots__ = ("name", "client_secret", "certificate", "request_id")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_SECRET_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    client_secret: str
+    certificate: str
+    request_id: str
+    def __init__(self, name: _Optional[str] = ..., client_secret: _Optional[str] = ..., certificate: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class CheckEnvironmentRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
 class ListSolutionsRequest(_message.Message):
     __slots__ = ("environment",)
     ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]

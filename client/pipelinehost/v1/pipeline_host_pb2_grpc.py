@@ -67,6 +67,16 @@ class PipelineHostStub:
                 request_serializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.DeleteEnvironmentRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 _registered_method=True)
+        self.SetEnvironmentCredential = channel.unary_unary(
+                '/pipelinehost.v1.PipelineHost/SetEnvironmentCredential',
+                request_serializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.SetEnvironmentCredentialRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
+        self.CheckEnvironment = channel.unary_unary(
+                '/pipelinehost.v1.PipelineHost/CheckEnvironment',
+                request_serializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.CheckEnvironmentRequest.SerializeToString,
+                response_deserializer=pipelinehost_dot_v1_dot_resources__pb2.EnvironmentHealth.FromString,
+                _registered_method=True)
         self.ListSolutions = channel.unary_unary(
                 '/pipelinehost.v1.PipelineHost/ListSolutions',
                 request_serializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.ListSolutionsRequest.SerializeToString,
@@ -240,6 +250,20 @@ class PipelineHostServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetEnvironmentCredential(self, request, context):
+        """Sets the secret that the host signs in to an environment with. It has no way back out.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CheckEnvironment(self, request, context):
+        """Looks whether an environment can be reached and used.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListSolutions(self, request, context):
         """Solutions in an environment, as it tells them now.
         """
@@ -353,7 +377,7 @@ class PipelineHostServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CancelRun(self, request, context):
-        """Cancels a run whose import has not begun.
+        """Cancels a run: at once until its import is sent, afterwards if the environment still can.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -447,6 +471,16 @@ def add_PipelineHostServicer_to_server(servicer, server):
                     servicer.DeleteEnvironment,
                     request_deserializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.DeleteEnvironmentRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'SetEnvironmentCredential': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetEnvironmentCredential,
+                    request_deserializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.SetEnvironmentCredentialRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'CheckEnvironment': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckEnvironment,
+                    request_deserializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.CheckEnvironmentRequest.FromString,
+                    response_serializer=pipelinehost_dot_v1_dot_resources__pb2.EnvironmentHealth.SerializeToString,
             ),
             'ListSolutions': grpc.unary_unary_rpc_method_handler(
                     servicer.ListSolutions,
@@ -737,6 +771,60 @@ class PipelineHost:
             '/pipelinehost.v1.PipelineHost/DeleteEnvironment',
             pipelinehost_dot_v1_dot_pipeline__host__pb2.DeleteEnvironmentRequest.SerializeToString,
             google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetEnvironmentCredential(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pipelinehost.v1.PipelineHost/SetEnvironmentCredential',
+            pipelinehost_dot_v1_dot_pipeline__host__pb2.SetEnvironmentCredentialRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckEnvironment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pipelinehost.v1.PipelineHost/CheckEnvironment',
+            pipelinehost_dot_v1_dot_pipeline__host__pb2.CheckEnvironmentRequest.SerializeToString,
+            pipelinehost_dot_v1_dot_resources__pb2.EnvironmentHealth.FromString,
             options,
             channel_credentials,
             insecure,

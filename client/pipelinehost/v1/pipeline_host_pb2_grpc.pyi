@@ -47,6 +47,10 @@ class PipelineHostStub:
     """Changes the record of an environment."""
     DeleteEnvironment: _grpc.UnaryUnaryMultiCallable[_pipeline_host_pb2.DeleteEnvironmentRequest, _empty_pb2.Empty]
     """Deletes the record of an environment that no pipeline uses; never the environment itself."""
+    SetEnvironmentCredential: _grpc.UnaryUnaryMultiCallable[_pipeline_host_pb2.SetEnvironmentCredentialRequest, _empty_pb2.Empty]
+    """Sets the secret that the host signs in to an environment with. It has no way back out."""
+    CheckEnvironment: _grpc.UnaryUnaryMultiCallable[_pipeline_host_pb2.CheckEnvironmentRequest, _resources_pb2.EnvironmentHealth]
+    """Looks whether an environment can be reached and used."""
     ListSolutions: _grpc.UnaryUnaryMultiCallable[_pipeline_host_pb2.ListSolutionsRequest, _pipeline_host_pb2.ListSolutionsResponse]
     """Solutions in an environment, as it tells them now."""
     DescribeSolution: _grpc.UnaryUnaryMultiCallable[_pipeline_host_pb2.DescribeSolutionRequest, _pipeline_host_pb2.DescribeSolutionResponse]
@@ -80,7 +84,7 @@ class PipelineHostStub:
     WatchRun: _grpc.UnaryStreamMultiCallable[_pipeline_host_pb2.WatchRunRequest, _pipeline_host_pb2.WatchRunResponse]
     """What happens to a run, from now or from a token on, until it is finished."""
     CancelRun: _grpc.UnaryUnaryMultiCallable[_pipeline_host_pb2.CancelRunRequest, _resources_pb2.Run]
-    """Cancels a run whose import has not begun."""
+    """Cancels a run: at once until its import is sent, afterwards if the environment still can."""
     RetryRun: _grpc.UnaryUnaryMultiCallable[_pipeline_host_pb2.RetryRunRequest, _resources_pb2.Run]
     """Lets a failed run go on from the step that failed."""
     ResolveRun: _grpc.UnaryUnaryMultiCallable[_pipeline_host_pb2.ResolveRunRequest, _resources_pb2.Run]
@@ -115,6 +119,10 @@ class PipelineHostAsyncStub(PipelineHostStub):
     """Changes the record of an environment."""
     DeleteEnvironment: _aio.UnaryUnaryMultiCallable[_pipeline_host_pb2.DeleteEnvironmentRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes the record of an environment that no pipeline uses; never the environment itself."""
+    SetEnvironmentCredential: _aio.UnaryUnaryMultiCallable[_pipeline_host_pb2.SetEnvironmentCredentialRequest, _empty_pb2.Empty]  # type: ignore[assignment]
+    """Sets the secret that the host signs in to an environment with. It has no way back out."""
+    CheckEnvironment: _aio.UnaryUnaryMultiCallable[_pipeline_host_pb2.CheckEnvironmentRequest, _resources_pb2.EnvironmentHealth]  # type: ignore[assignment]
+    """Looks whether an environment can be reached and used."""
     ListSolutions: _aio.UnaryUnaryMultiCallable[_pipeline_host_pb2.ListSolutionsRequest, _pipeline_host_pb2.ListSolutionsResponse]  # type: ignore[assignment]
     """Solutions in an environment, as it tells them now."""
     DescribeSolution: _aio.UnaryUnaryMultiCallable[_pipeline_host_pb2.DescribeSolutionRequest, _pipeline_host_pb2.DescribeSolutionResponse]  # type: ignore[assignment]
@@ -148,7 +156,7 @@ class PipelineHostAsyncStub(PipelineHostStub):
     WatchRun: _aio.UnaryStreamMultiCallable[_pipeline_host_pb2.WatchRunRequest, _pipeline_host_pb2.WatchRunResponse]  # type: ignore[assignment]
     """What happens to a run, from now or from a token on, until it is finished."""
     CancelRun: _aio.UnaryUnaryMultiCallable[_pipeline_host_pb2.CancelRunRequest, _resources_pb2.Run]  # type: ignore[assignment]
-    """Cancels a run whose import has not begun."""
+    """Cancels a run: at once until its import is sent, afterwards if the environment still can."""
     RetryRun: _aio.UnaryUnaryMultiCallable[_pipeline_host_pb2.RetryRunRequest, _resources_pb2.Run]  # type: ignore[assignment]
     """Lets a failed run go on from the step that failed."""
     ResolveRun: _aio.UnaryUnaryMultiCallable[_pipeline_host_pb2.ResolveRunRequest, _resources_pb2.Run]  # type: ignore[assignment]
@@ -216,6 +224,22 @@ class PipelineHostServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
         """Deletes the record of an environment that no pipeline uses; never the environment itself."""
+
+    @_abc_1.abstractmethod
+    def SetEnvironmentCredential(
+        self,
+        request: _pipeline_host_pb2.SetEnvironmentCredentialRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
+        """Sets the secret that the host signs in to an environment with. It has no way back out."""
+
+    @_abc_1.abstractmethod
+    def CheckEnvironment(
+        self,
+        request: _pipeline_host_pb2.CheckEnvironmentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_resources_pb2.EnvironmentHealth, _abc.Awaitable[_resources_pb2.EnvironmentHealth]]:
+        """Looks whether an environment can be reached and used."""
 
     @_abc_1.abstractmethod
     def ListSolutions(
@@ -351,7 +375,7 @@ class PipelineHostServicer(metaclass=_abc_1.ABCMeta):
         request: _pipeline_host_pb2.CancelRunRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_resources_pb2.Run, _abc.Awaitable[_resources_pb2.Run]]:
-        """Cancels a run whose import has not begun."""
+        """Cancels a run: at once until its import is sent, afterwards if the environment still can."""
 
     @_abc_1.abstractmethod
     def RetryRun(

@@ -35,7 +35,7 @@ IMPORT_MODE_UPGRADE: ImportMode
 IMPORT_MODE_UPDATE: ImportMode
 
 class Environment(_message.Message):
-    __slots__ = ("name", "display_name", "description", "kind", "url", "connectivity_url", "region", "installed_apps", "etag", "create_time", "update_time")
+    __slots__ = ("name", "display_name", "description", "kind", "url", "connectivity_url", "region", "installed_apps", "etag", "create_time", "update_time", "sign_in", "organization_id")
     class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         KIND_UNSPECIFIED: _ClassVar[Environment.Kind]
@@ -62,6 +62,8 @@ class Environment(_message.Message):
     ETAG_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     UPDATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    SIGN_IN_FIELD_NUMBER: _ClassVar[int]
+    ORGANIZATION_ID_FIELD_NUMBER: _ClassVar[int]
     name: str
     display_name: str
     description: str
@@ -73,7 +75,53 @@ class Environment(_message.Message):
     etag: str
     create_time: _timestamp_pb2.Timestamp
     update_time: _timestamp_pb2.Timestamp
-    def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., description: _Optional[str] = ..., kind: _Optional[_Union[Environment.Kind, str]] = ..., url: _Optional[str] = ..., connectivity_url: _Optional[str] = ..., region: _Optional[str] = ..., installed_apps: _Optional[_Mapping[str, str]] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    sign_in: SignIn
+    organization_id: str
+    def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., description: _Optional[str] = ..., kind: _Optional[_Union[Environment.Kind, str]] = ..., url: _Optional[str] = ..., connectivity_url: _Optional[str] = ..., region: _Optional[str] = ..., installed_apps: _Optional[_Mapping[str, str]] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., sign_in: _Optional[_Union[SignIn, _Mapping]] = ..., organization_id: _Optional[str] = ...) -> None: ...
+
+class SignIn(_message.Message):
+    __slots__ = ("method", "tenant", "client_id", "authority")
+    class Method(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        METHOD_UNSPECIFIED: _ClassVar[SignIn.Method]
+        METHOD_CLIENT_SECRET: _ClassVar[SignIn.Method]
+        METHOD_CERTIFICATE: _ClassVar[SignIn.Method]
+        METHOD_MANAGED_IDENTITY: _ClassVar[SignIn.Method]
+        METHOD_DEVELOPER: _ClassVar[SignIn.Method]
+    METHOD_UNSPECIFIED: SignIn.Method
+    METHOD_CLIENT_SECRET: SignIn.Method
+    METHOD_CERTIFICATE: SignIn.Method
+    METHOD_MANAGED_IDENTITY: SignIn.Method
+    METHOD_DEVELOPER: SignIn.Method
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
+    AUTHORITY_FIELD_NUMBER: _ClassVar[int]
+    method: SignIn.Method
+    tenant: str
+    client_id: str
+    authority: str
+    def __init__(self, method: _Optional[_Union[SignIn.Method, str]] = ..., tenant: _Optional[str] = ..., client_id: _Optional[str] = ..., authority: _Optional[str] = ...) -> None: ...
+
+class EnvironmentHealth(_message.Message):
+    __slots__ = ("reachable", "signed_in", "privileged", "version", "region", "organization_id", "findings", "check_time")
+    REACHABLE_FIELD_NUMBER: _ClassVar[int]
+    SIGNED_IN_FIELD_NUMBER: _ClassVar[int]
+    PRIVILEGED_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    REGION_FIELD_NUMBER: _ClassVar[int]
+    ORGANIZATION_ID_FIELD_NUMBER: _ClassVar[int]
+    FINDINGS_FIELD_NUMBER: _ClassVar[int]
+    CHECK_TIME_FIELD_NUMBER: _ClassVar[int]
+    reachable: bool
+    signed_in: bool
+    privileged: bool
+    version: str
+    region: str
+    organization_id: str
+    findings: _containers.RepeatedCompositeFieldContainer[Finding]
+    check_time: _timestamp_pb2.Timestamp
+    def __init__(self, reachable: _Optional[bool] = ..., signed_in: _Optional[bool] = ..., privileged: _Optional[bool] = ..., version: _Optional[str] = ..., region: _Optional[str] = ..., organization_id: _Optional[str] = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., check_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Pipeline(_message.Message):
     __slots__ = ("name", "display_name", "description", "development_environments", "stages", "allow_redeployment", "etag", "create_time", "update_time")
@@ -206,6 +254,7 @@ class Run(_message.Message):
         STATE_VALIDATING: _ClassVar[Run.State]
         STATE_WAITING_FOR_TARGET: _ClassVar[Run.State]
         STATE_DEPLOYING: _ClassVar[Run.State]
+        STATE_CANCELLING: _ClassVar[Run.State]
         STATE_UNKNOWN: _ClassVar[Run.State]
         STATE_SUCCEEDED: _ClassVar[Run.State]
         STATE_FAILED: _ClassVar[Run.State]
@@ -215,6 +264,7 @@ class Run(_message.Message):
     STATE_VALIDATING: Run.State
     STATE_WAITING_FOR_TARGET: Run.State
     STATE_DEPLOYING: Run.State
+    STATE_CANCELLING: Run.State
     STATE_UNKNOWN: Run.State
     STATE_SUCCEEDED: Run.State
     STATE_FAILED: Run.State
@@ -448,6 +498,7 @@ class Event(_message.Message):
         KIND_PROGRESS: _ClassVar[Event.Kind]
         KIND_RUN_RESOLVED: _ClassVar[Event.Kind]
         KIND_HOST_STARTED: _ClassVar[Event.Kind]
+        KIND_CREDENTIAL_SET: _ClassVar[Event.Kind]
     KIND_UNSPECIFIED: Event.Kind
     KIND_ENVIRONMENT_CREATED: Event.Kind
     KIND_ENVIRONMENT_UPDATED: Event.Kind
@@ -467,6 +518,7 @@ class Event(_message.Message):
     KIND_PROGRESS: Event.Kind
     KIND_RUN_RESOLVED: Event.Kind
     KIND_HOST_STARTED: Event.Kind
+    KIND_CREDENTIAL_SET: Event.Kind
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]

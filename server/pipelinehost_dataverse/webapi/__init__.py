@@ -45,6 +45,7 @@ from pipelinehost_dataverse.webapi.model import (
     Wait,
     WhoAmI,
 )
+from pipelinehost_dataverse.webapi.network import environment_address, is_loopback
 
 __all__ = [
     "QUIET_PERIOD",
@@ -91,4 +92,6 @@ __all__ = [
     "Wait",
     "WebApi",
     "WhoAmI",
+    "environment_address",
+    "is_loopback",
 ]

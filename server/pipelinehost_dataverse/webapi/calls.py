@@ -294,7 +294,11 @@ class Calls:
         request_id = str(uuid.uuid4())
         headers = {"x-ms-client-request-id": request_id}
         if self._token is not None:
-            headers["Authorization"] = f"Bearer {await self._token(call.scope, renew=renew)}"
+            try:
+                headers["Authorization"] = f"Bearer {await self._token(call.scope, renew=renew)}"
+            except DataverseError as error:  # which does not know what was asked
+                error.operation = error.operation or call.operation
+                raise
         if call.body is not None:
             headers["Content-Type"] = "application/json"
             headers["Content-Length"] = str(call.body.length())

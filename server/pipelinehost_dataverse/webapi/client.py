@@ -116,12 +116,12 @@ class WebApi:
         """
         self._policy = policy or Policy()
         anywhere = transport is not None
-        self._base = _under(environment_address(url, anywhere=anywhere), "api/data/v9.2/")
-        self._connectivity = (
-            _under(environment_address(connectivity_url, anywhere=anywhere), "connectivity/")
-            if connectivity_url
-            else None
-        )
+        home = environment_address(url, anywhere=anywhere)
+        beside = environment_address(connectivity_url, anywhere=anywhere) if connectivity_url else None
+        if token is not None and not anywhere and any(a.scheme != "https" for a in (home, beside or home)):
+            raise ValueError("a token would go over plain http, where anybody on the way could read it")
+        self._base = _under(home, "api/data/v9.2/")
+        self._connectivity = _under(beside, "connectivity/") if beside is not None else None
         self._calls = Calls(transport or NetworkTransport(self._policy.connect_seconds), token, self._policy)
 
     async def __aenter__(self) -> Self:
@@ -145,6 +145,20 @@ class WebApi:
         access = "Microsoft.Dynamics.CRM.EndpointAccessType'Default'"
         found = await self._object("RetrieveCurrentOrganization(AccessType=@p)", {"@p": access})
         return records.organization(found)
+
+    async def has_privilege(self, user_id: str, privilege: str) -> bool:
+        """Whether a user holds a privilege through a role, e.g. ``prvImportCustomization``.
+
+        Web API function ``RetrieveUserPrivilegeByPrivilegeName``, bound to ``systemuser``.
+
+        Raises:
+            ValueError: ``user_id`` is no GUID.
+
+        """
+        function = "Microsoft.Dynamics.CRM.RetrieveUserPrivilegeByPrivilegeName(PrivilegeName=@p)"
+        url = f"systemusers({guid(user_id)})/{function}{_query({'@p': _quoted(privilege)})}"
+        answer = await self._get(self._base + url, "GET RetrieveUserPrivilegeByPrivilegeName")
+        return bool(Record(await answer.json(), answer).records("RolePrivileges"))
 
     async def solution(self, unique_name: str) -> InstalledSolution | None:
         """The installed solution of that unique name, or None. ``{name}_Upgrade`` is what an upgrade left."""
@@ -473,6 +487,21 @@ class WebApi:
             completed_on=ended or (phase.completed_on if phase else None),
             components=log.results if log else (),
         )
+
+    async def cancel_import(self, operation: ImportOperation) -> None:
+        """Ask the environment to cancel an import; ``import_progress`` then tells whether it came in time.
+
+        Repeating it does no harm.
+
+        Raises:
+            Refused: the import is too far, or has ended; also where only its import job is known.
+
+        """
+        if not operation.async_operation_id:
+            raise Refused("only the operation of an import can be canceled, and it is not known")
+        url = f"{self._base}asyncoperations({guid(operation.async_operation_id)})"
+        members: dict[str, object] = {"statecode": 3, "statuscode": 32}
+        await self._write("PATCH", url, "PATCH asyncoperations", Body(members))
 
     async def publish_all(self, *, on_wait: OnWait | None = None) -> None:
         """Publish all customizations; repeating it does no harm."""

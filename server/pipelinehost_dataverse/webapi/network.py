@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import ipaddress
 import socket
+import ssl
+import threading
 
 import httpx
 
@@ -35,31 +38,36 @@ def is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
         return False
+    # An IPv4 address in IPv6 clothes is loopback to some versions of Python and not to others: never here.
+    return address.is_loopback and (address.version == 4 or str(address) == "::1")
 
 
 def environment_address(text: str, *, anywhere: bool = False) -> httpx.URL:
     """Read the address of an environment, without a slash at its end.
 
-    An https address must be a host of ``PUBLIC_CLOUDS`` on port 443 without a path; plain http is for
-    loopback only. ``anywhere`` lifts both, for a transport that does not use the network.
+    An https address must be a host of ``PUBLIC_CLOUDS`` on port 443 without a path. On this machine, where
+    emulators are, it may have any port and path, and may be plain http. ``anywhere`` lifts both, for a
+    transport that does not use the network.
 
     Raises:
         ValueError: not such an address; the message says what is wrong with it.
     """
+    if "@" in text:  # first of all: what follows may quote the address
+        raise ValueError("the address of an environment has no user name, and so no @")
     try:
         url = httpx.URL(text)
     except httpx.InvalidURL as error:
         raise ValueError(f"{text!r} is no address: {error}") from error
     if url.scheme not in {"http", "https"} or not url.host or not 0 < (url.port or 1) < 65536:
         raise ValueError(f"{text!r} is no http or https address")
-    if url.userinfo or url.query or url.fragment or "@" in text or "?" in text or "#" in text:
-        raise ValueError("the address of an environment has no user name, query or fragment")
+    if url.userinfo or url.query or url.fragment or "?" in text or "#" in text:
+        raise ValueError("the address of an environment has no query and no fragment")
     if ".." in text or "%" in text or "\\" in text:
         raise ValueError(f"the path of {text!r} is not plain")
-    if not anywhere and not (url.scheme == "http" and is_loopback(url.host)):
+    if not anywhere and not is_loopback(url.host):
         if url.scheme != "https":
             raise ValueError(f"{text!r} must begin with https:// (plain http is for this machine only)")
         if not url.host.endswith(PUBLIC_CLOUDS) or url.port not in {None, 443} or url.path not in {"", "/"}:
@@ -80,8 +88,28 @@ def is_public(address: str) -> bool:
     return ip.is_global and not ip.is_multicast and ip != _AZURE_HOST
 
 
+_trusting = threading.Lock()
+
+
+def trust() -> ssl.SSLContext:
+    """What the certificates of environments and of sign-in services are checked with.
+
+    Those that this machine trusts (``SSL_CERT_FILE`` counts), so that a company can add its own, and those of
+    certifi, for machines that have none. It is made once: reading them takes tens of milliseconds.
+    """
+    with _trusting:
+        return _trust()
+
+
+@functools.cache
+def _trust() -> ssl.SSLContext:
+    context = httpx.create_ssl_context(trust_env=False)
+    context.load_default_certs()
+    return context
+
+
 class NetworkTransport(httpx.AsyncBaseTransport):
-    """Connects to public addresses over https, or to loopback over http.
+    """Connects to public addresses over https, or to loopback.
 
     A name is looked up once per request and the connection goes to the very address that was checked, so a
     name that changes between check and use gains nothing. TLS still checks the name.
@@ -101,14 +129,19 @@ class NetworkTransport(httpx.AsyncBaseTransport):
         host = request.url.host
         pool = self._pools.get(host)
         if pool is None:
-            pool = self._pools[host] = httpx.AsyncHTTPTransport(
-                trust_env=False, limits=httpx.Limits(max_connections=20, max_keepalive_connections=5)
+            made = httpx.AsyncHTTPTransport(
+                verify=await asyncio.to_thread(trust),
+                trust_env=False,
+                limits=httpx.Limits(max_connections=20, max_keepalive_connections=5),
             )
-        if request.url.scheme == "https":
+            pool = self._pools.setdefault(host, made)
+        if is_loopback(host):
+            pass
+        elif request.url.scheme == "https":
             address = await self._public_address(host, request)
             request.extensions = {**request.extensions, "sni_hostname": host}
             request.url = request.url.copy_with(host=address)
-        elif not is_loopback(host):
+        else:
             raise EnvironmentUnreachable("plain http is for this machine only", code=FORBIDDEN_ADDRESS)
         return await pool.handle_async_request(request)
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Callable, Collection, Sequence
 from typing import Final, TypeVar, cast
-from urllib.parse import urlsplit
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
@@ -19,9 +17,13 @@ from pipelinehost.errors import (
     reason_name,
 )
 from pipelinehost.v1.errors_pb2 import ErrorReason
-from pipelinehost.v1.resources_pb2 import Connection, DeploymentSettings, Environment, Pipeline
+from pipelinehost.v1.pipeline_host_pb2 import SetEnvironmentCredentialRequest
+from pipelinehost.v1.resources_pb2 import Connection, DeploymentSettings, Environment, Pipeline, SignIn
+from pipelinehost_dataverse.sign_in import authority_problem, certificate_problem
+from pipelinehost_dataverse.webapi import environment_address
 from pipelinehost_server import rules
 from pipelinehost_server.config import Config
+from pipelinehost_server.deployment.environments import CREDENTIALS, signs_in
 
 _R = TypeVar("_R", Environment, Pipeline)
 
@@ -29,15 +31,36 @@ STAGES: Final = 7
 """Most stages of a pipeline, as in the product."""
 
 _CHANGEABLE: Final = {
-    "Environment": ("display_name", "description", "url", "connectivity_url", "region", "installed_apps"),
+    "Environment": (
+        "display_name",
+        "description",
+        "url",
+        "connectivity_url",
+        "region",
+        "installed_apps",
+        "sign_in",
+    ),
     "Pipeline": ("display_name", "description", "development_environments", "stages", "allow_redeployment"),
 }
 _KINDS: Final = {Environment.KIND_DEVELOPMENT: "development", Environment.KIND_TARGET: "target"}
-_STAMPED: Final = frozenset({"etag", "create_time", "update_time"})
+_STAMPED: Final = {
+    "Environment": ("etag", "create_time", "update_time", "organization_id"),
+    "Pipeline": ("etag", "create_time", "update_time"),
+}
 _APP = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 _VERSION = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}){0,3}")
 # Printable ASCII without space and backslash, which parsers read differently.
 _URL = re.compile(r"[!-\[\]-~]+")
+_GUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_TENANT = re.compile(rf"{_GUID.pattern}|[A-Za-z0-9](?:[A-Za-z0-9.-]{{0,190}}[A-Za-z0-9])?")
+_METHODS: Final = "client_secret, certificate, managed_identity or developer"
+_TAKES: Final = {
+    SignIn.METHOD_CLIENT_SECRET: ("tenant", "client_id", "authority"),
+    SignIn.METHOD_CERTIFICATE: ("tenant", "client_id", "authority"),
+    SignIn.METHOD_MANAGED_IDENTITY: ("client_id",),
+    SignIn.METHOD_DEVELOPER: ("tenant",),
+}
+"""The fields of a sign-in that its method takes; applications need the first two of theirs."""
 
 
 def invalid(violations: Sequence[Violation]) -> InvalidArgument:
@@ -86,7 +109,7 @@ def cleaned(resource: _R) -> _R:
     copy = type(resource)()
     copy.CopyFrom(resource)
     copy.DiscardUnknownFields()
-    for field in _STAMPED:
+    for field in _STAMPED[copy.DESCRIPTOR.name]:
         copy.ClearField(field)
     return copy
 
@@ -155,6 +178,16 @@ def environment_violations(environment: Environment) -> list[Violation]:
     for field in ("url", "connectivity_url"):
         if (url := getattr(environment, field)) and (wrong := _url(url)):
             found.append(Violation(f"environment.{field}", wrong))
+    beside = environment.connectivity_url
+    if signs_in(environment) and beside.lower().startswith("http:") and not _url(beside):
+        found.append(
+            Violation(
+                "environment.connectivity_url",
+                "must begin with https:// where url does: the host's token would travel unencrypted",
+            )
+        )
+    if not environment.url or not _url(environment.url):
+        found += _sign_in_violations(environment)
     if environment.connectivity_url and not environment.url:
         found.append(
             Violation(
@@ -180,6 +213,69 @@ def environment_violations(environment: Environment) -> list[Violation]:
                 Violation(where, f"{version!r} is not a version: one to four numbers joined by dots")
             )
     return found
+
+
+def _sign_in_violations(environment: Environment) -> list[Violation]:
+    told, where = environment.sign_in, "environment.sign_in"
+    if not signs_in(environment):
+        if not environment.HasField("sign_in"):
+            return []
+        return [Violation(where, "is for https environments only: nobody signs in to others; leave it out")]
+    if told.method not in _TAKES:
+        return [Violation(f"{where}.method", f"is required for an https environment: {_METHODS}")]
+    word = SignIn.Method.Name(told.method).removeprefix("METHOD_").lower()
+    takes = _TAKES[told.method]
+    found = [
+        Violation(f"{where}.{field}", f"is not used by the method {word}: leave it out")
+        for field in ("tenant", "client_id", "authority")
+        if getattr(told, field) and field not in takes
+    ]
+    if told.method in CREDENTIALS:
+        found += [
+            Violation(f"{where}.{field}", f"is required by the method {word}")
+            for field in ("tenant", "client_id")
+            if not getattr(told, field)
+        ]
+        if problem := authority_problem(told.authority, environment.url):
+            found.append(Violation(f"{where}.authority", problem))
+    if told.tenant and "tenant" in takes and not _TENANT.fullmatch(told.tenant):
+        found.append(Violation(f"{where}.tenant", f"{told.tenant!r} is neither an id nor a domain"))
+    if told.client_id and "client_id" in takes and not _GUID.fullmatch(told.client_id):
+        found.append(
+            Violation(
+                f"{where}.client_id",
+                f"{told.client_id!r} is not the id of an application, as in "
+                "00000000-0000-0000-0000-000000000000",
+            )
+        )
+    return found
+
+
+def credential_violations(
+    environment: Environment, request: SetEnvironmentCredentialRequest
+) -> list[Violation]:
+    """What is wrong with a credential for an environment; never a part of it."""
+    needed, given = CREDENTIALS.get(environment.sign_in.method), request.WhichOneof("credential")
+    if needed is None:
+        how = "is not signed in to" if not signs_in(environment) else "takes no credential"
+        return [Violation("name", f"{environment.name} {how}: set its sign_in to an application first")]
+    text = getattr(request, given) if given else ""
+    if given != needed or not text:
+        return [Violation(needed, f"is required: {environment.name} signs in with it")]
+    if needed == "certificate":
+        problem = certificate_problem(text)
+    else:
+        problem = "begins or ends with white space" if text != text.strip() else ""
+    return [Violation(needed, problem)] if problem else []
+
+
+def same_identity(before: Environment, after: Environment) -> bool:
+    """Whether a credential that was set for an environment may still be used for it.
+
+    A credential serves the address and the application that it was set for; who may change a record must not
+    thereby send its secret elsewhere.
+    """
+    return before.url == after.url and before.sign_in == after.sign_in
 
 
 def pipeline_violations(pipeline: Pipeline) -> list[Violation]:
@@ -334,30 +430,10 @@ def _url(url: str) -> str:
     if not _URL.fullmatch(url):
         return "holds characters that no address has"
     try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        return f"{url!r} is not an address"
-    if parts.username is not None or parts.password is not None or "@" in parts.netloc:
-        return "must not hold a user name or password: credentials are set apart"
-    if "?" in url or "#" in url:
-        return "must have no query and no fragment"
-    if not host:
-        return f"{url!r} is not an address: it has no host, as in https://contoso.crm4.dynamics.com"
-    if parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host)):
-        return ""
-    return "must begin with https://; plain http:// is for this machine only (127.0.0.1, ::1, localhost)"
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    # An IPv4 address in IPv6 clothes is loopback to some versions of Python and not to others: never here.
-    return address.is_loopback and (address.version == 4 or str(address) == "::1")
+        environment_address(url)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _first(violations: Sequence[Violation]) -> str:

@@ -61,17 +61,20 @@ TEXT: Final[Mapping[str, int]] = {
     "page_token": 4_000,
     "url": 2_000,
     "connectivity_url": 2_000,
+    "client_secret": 1_000,
+    "certificate": 50_000,
     "value": 100_000,
 }
 """Longest text of a field by its name, in characters; every other field holds at most 200."""
 _NAME: Final = 200
-_LINES: Final = frozenset({"description", "note", "reason", "value", "filter"})
+_LINES: Final = frozenset({"description", "note", "reason", "value", "filter", "certificate"})
 """Fields that may hold tabs and several lines."""
 
 _UNARY_SECONDS: Final = 30.0
 _STREAM_SECONDS: Final = 3_600.0
 SECONDS: Final[Mapping[str, float]] = {
     "CreateEnvironment": 120,
+    "CheckEnvironment": 120,
     "ListSolutions": 120,
     "ListConnections": 120,
     "CreateConnection": 120,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import hmac
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator
 from importlib.metadata import version
@@ -15,14 +16,14 @@ from pipelinehost import names
 from pipelinehost.errors import AlreadyExists, NotFound
 from pipelinehost.v1 import pipeline_host_pb2 as api
 from pipelinehost.v1.errors_pb2 import ErrorReason
-from pipelinehost.v1.resources_pb2 import Connection, Environment, Event, Pipeline, Run
+from pipelinehost.v1.resources_pb2 import Connection, Environment, EnvironmentHealth, Event, Pipeline, Run
 from pipelinehost_dataverse.webapi import DataverseError
 from pipelinehost_server.access import Caller
 from pipelinehost_server.api import configure, listing
 from pipelinehost_server.api.watch import Watch
 from pipelinehost_server.config import Config
 from pipelinehost_server.deployment import Deployment, Environments
-from pipelinehost_server.deployment.environments import as_host_error
+from pipelinehost_server.deployment.environments import as_host_error, credential_key
 from pipelinehost_server.store import Once, Reads, Store, Transaction
 
 _R = TypeVar("_R", Environment, Pipeline)
@@ -30,6 +31,7 @@ _Mutation: TypeAlias = (
     api.CreateEnvironmentRequest
     | api.UpdateEnvironmentRequest
     | api.DeleteEnvironmentRequest
+    | api.SetEnvironmentCredentialRequest
     | api.CreatePipelineRequest
     | api.UpdatePipelineRequest
     | api.DeletePipelineRequest
@@ -60,6 +62,7 @@ class PipelineHost:
         deployment: Deployment,
         pages: listing.Pages,
         watch: Watch,
+        secret: bytes,
     ) -> None:
         self._config = config
         self._store = store
@@ -68,6 +71,7 @@ class PipelineHost:
         self._deployment = deployment
         self._pages = pages
         self._watch = watch
+        self._secret = secret
         self._connecting = asyncio.Lock()
 
     def get_host(self, request: api.GetHostRequest, caller: Caller) -> api.Host:
@@ -97,7 +101,7 @@ class PipelineHost:
         """Links an environment, or makes an embedded one together with its file."""
         wanted = configure.cleaned(request.environment)
         configure.refuse(configure.environment_violations(wanted), ())
-        once = _once(request, caller)
+        once = self._once(request, caller)
 
         def job(tx: Transaction) -> Environment:
             if (seen := once.recall(tx)) is not None:
@@ -119,13 +123,14 @@ class PipelineHost:
                 await self._environments.open_embedded(made)
             except DataverseError as error:
                 raise as_host_error(error, made) from error
+            return self._reads.environment(made.name) or made
         return made
 
     async def update_environment(self, request: api.UpdateEnvironmentRequest, caller: Caller) -> Environment:
         """Changes the record of an environment."""
         name = request.environment.name
         names.parse("environment", name, "environment.name")
-        once = _once(request, caller)
+        once = self._once(request, caller)
 
         def decide(reads: Reads) -> Environment:
             stored = _environment(reads, name, "environment.name")
@@ -135,13 +140,22 @@ class PipelineHost:
             configure.refuse([*found, *configure.environment_violations(fresh)], ())
             if fresh.url != stored.url:
                 configure.require_unused(name, runs=reads.unfinished_runs(environment=name))
+            else:
+                fresh.organization_id = stored.organization_id
             return fresh
 
         def job(tx: Transaction) -> Environment:
             if (seen := once.recall(tx)) is not None:
                 return Environment.FromString(seen)
-            changed = tx.put_environment(decide(tx))
-            tx.append(_event(Event.KIND_ENVIRONMENT_UPDATED, caller, changed.name, environment=changed))
+            fresh, before = decide(tx), _environment(tx, name)
+            told = ""
+            if not configure.same_identity(before, fresh) and tx.secret(credential_key(name)) is not None:
+                tx.delete_secret(credential_key(name))
+                told = "its credential was deleted: it was set for another address or identity"
+            changed = tx.put_environment(fresh)
+            event = _event(Event.KIND_ENVIRONMENT_UPDATED, caller, changed.name, environment=changed)
+            event.message = told
+            tx.append(event)
             once.remember(tx, changed)
             return changed
 
@@ -153,7 +167,7 @@ class PipelineHost:
         """Deletes the record of an environment that nothing uses."""
         name = request.name
         names.parse("environment", name)
-        once = _once(request, caller)
+        once = self._once(request, caller)
 
         def decide(reads: Reads) -> Environment:
             stored = _environment(reads, name)
@@ -168,6 +182,7 @@ class PipelineHost:
                 return Empty()
             before = decide(tx)
             tx.delete_environment(name)
+            tx.delete_secret(credential_key(name))
             tx.append(_event(Event.KIND_ENVIRONMENT_DELETED, caller, name, environment=before))
             once.remember(tx, Empty())
             return Empty()
@@ -176,6 +191,32 @@ class PipelineHost:
             decide(self._reads)
             return Empty()
         return await self._store.write(job)
+
+    async def set_environment_credential(
+        self, request: api.SetEnvironmentCredentialRequest, caller: Caller
+    ) -> Empty:
+        """Keeps the secret that the host signs in to an environment with; nothing gives it back."""
+        name = request.name
+        sealed = self._environments.sealed_credential(request)
+        once = self._once(request, caller)
+
+        def job(tx: Transaction) -> Empty:
+            if once.recall(tx) is not None:
+                return Empty()
+            configure.refuse(configure.credential_violations(_environment(tx, name), request), ())
+            tx.put_secret(credential_key(name), sealed)
+            tx.append(_event(Event.KIND_CREDENTIAL_SET, caller, name))
+            once.remember(tx, Empty())
+            return Empty()
+
+        return await self._store.write(job)
+
+    async def check_environment(
+        self, request: api.CheckEnvironmentRequest, caller: Caller
+    ) -> EnvironmentHealth:
+        """Looks whether an environment can be reached and used."""
+        names.parse("environment", request.name)
+        return await self._environments.check(request.name)
 
     async def list_solutions(
         self, request: api.ListSolutionsRequest, caller: Caller
@@ -221,7 +262,7 @@ class PipelineHost:
         configure.refuse(configure.connection_violations(request.environment, request.connection), ())
         wanted = Connection()
         wanted.CopyFrom(request.connection)
-        once = _once(request, caller)
+        once = self._once(request, caller)
         if request.request_id and not wanted.name:
             # Of the request: when its answer is lost, the repeated call asks for this very connection again.
             chosen = hashlib.sha256(f"{caller.name}\0{request.request_id}".encode()).hexdigest()[:32]
@@ -248,7 +289,7 @@ class PipelineHost:
         if request.validate_only:
             _environment(self._reads, names.environment(slug))
             return Empty()
-        once = _once(request, caller)
+        once = self._once(request, caller)
         async with self._connecting:
             if once.recall(self._reads) is not None:
                 return Empty()
@@ -273,7 +314,7 @@ class PipelineHost:
         """Creates a pipeline."""
         wanted = configure.cleaned(request.pipeline)
         fields = configure.pipeline_violations(wanted)
-        once = _once(request, caller)
+        once = self._once(request, caller)
 
         def decide(reads: Reads) -> Pipeline:
             configure.refuse(
@@ -298,7 +339,7 @@ class PipelineHost:
         """Changes a pipeline; runs that were asked for before keep what they were asked with."""
         name = request.pipeline.name
         names.parse("pipeline", name, "pipeline.name")
-        once = _once(request, caller)
+        once = self._once(request, caller)
 
         def decide(reads: Reads) -> Pipeline:
             stored = _pipeline(reads, name, "pipeline.name")
@@ -326,7 +367,7 @@ class PipelineHost:
         """Deletes a pipeline without unfinished runs."""
         name = request.name
         names.parse("pipeline", name)
-        once = _once(request, caller)
+        once = self._once(request, caller)
 
         def decide(reads: Reads) -> Pipeline:
             stored = _pipeline(reads, name)
@@ -360,23 +401,23 @@ class PipelineHost:
     async def deploy(self, request: api.DeployRequest, caller: Caller) -> Run:
         """Deploys a solution or an artifact to a stage."""
         configure.refuse(configure.settings_violations("settings", request.settings), ())
-        return await self._deployment.deploy(request, caller.name, _once(request, caller))
+        return await self._deployment.deploy(request, caller.name, self._once(request, caller))
 
     async def restore_artifact(self, request: api.RestoreArtifactRequest, caller: Caller) -> Run:
         """Imports the unmanaged package of an artifact into a development environment."""
-        return await self._deployment.restore(request, caller.name, _once(request, caller))
+        return await self._deployment.restore(request, caller.name, self._once(request, caller))
 
     async def cancel_run(self, request: api.CancelRunRequest, caller: Caller) -> Run:
         """Cancels a run whose import has not begun."""
-        return await self._deployment.cancel(request, caller.name, _once(request, caller))
+        return await self._deployment.cancel(request, caller.name, self._once(request, caller))
 
     async def retry_run(self, request: api.RetryRunRequest, caller: Caller) -> Run:
         """Lets a failed run go on from the step that failed."""
-        return await self._deployment.retry(request, caller.name, _once(request, caller))
+        return await self._deployment.retry(request, caller.name, self._once(request, caller))
 
     async def resolve_run(self, request: api.ResolveRunRequest, caller: Caller) -> Run:
         """Says what became of an import that the host could not decide about."""
-        return await self._deployment.resolve(request, caller.name, _once(request, caller))
+        return await self._deployment.resolve(request, caller.name, self._once(request, caller))
 
     def get_run(self, request: api.GetRunRequest, caller: Caller) -> Run:
         """One run."""
@@ -429,6 +470,15 @@ class PipelineHost:
         """The runs that have or wait for an environment."""
         name = _environment(self._reads, request.environment, "environment").name
         return api.Queue(holder=self._reads.held_by(name) or "", waiting=self._reads.waiting_for(name))
+
+    def _once(self, request: _Mutation, caller: Caller) -> Once:
+        """What makes a request be done once; one without a ``request_id`` gets an id of its own.
+
+        Of its body the store gets a digest that cannot be used to guess what is secret in it.
+        """
+        digest = hmac.digest(self._secret, request.SerializeToString(deterministic=True), "sha256")
+        method = f"/pipelinehost.v1.PipelineHost/{request.DESCRIPTOR.name.removesuffix('Request')}"
+        return Once(caller.name, request.request_id or secrets.token_hex(16), method, digest)
 
 
 def _environment(reads: Reads, name: str, field: str = "name") -> Environment:
@@ -483,11 +533,3 @@ def _copy(resource: _R) -> _R:
 
 def _event(kind: Event.Kind, caller: Caller, subject: str, **detail: Any) -> Event:
     return Event(kind=kind, actor=caller.name, subject=subject, **detail)
-
-
-def _once(request: _Mutation, caller: Caller) -> Once:
-    """What makes a request be done once; one without a ``request_id`` gets an id of its own."""
-    body = request.SerializeToString(deterministic=True)
-    method = f"/pipelinehost.v1.PipelineHost/{request.DESCRIPTOR.name.removesuffix('Request')}"
-    request_id = request.request_id or secrets.token_hex(16)
-    return Once(caller.name, request_id, method, hashlib.sha256(body).digest())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from datetime import timedelta
 
 import httpx
@@ -10,24 +11,56 @@ import httpx
 from pipelinehost import names
 from pipelinehost.errors import FailedPrecondition, NotFound, PipelineHostError, Unavailable
 from pipelinehost.v1.errors_pb2 import ErrorReason
-from pipelinehost.v1.resources_pb2 import Connection, Environment, Solution
-from pipelinehost_dataverse import webapi
+from pipelinehost.v1.pipeline_host_pb2 import SetEnvironmentCredentialRequest
+from pipelinehost.v1.resources_pb2 import (
+    Connection,
+    Environment,
+    EnvironmentHealth,
+    Event,
+    Finding,
+    Solution,
+    Step,
+)
+from pipelinehost.v1.resources_pb2 import SignIn as SignInMessage
+from pipelinehost_dataverse import sign_in, webapi
 from pipelinehost_dataverse.emulator import EmbeddedEnvironment
-from pipelinehost_dataverse.webapi import DataverseError, EnvironmentUnreachable, WebApi
+from pipelinehost_dataverse.sign_in import SignIn, SignInFailed, Tokens
+from pipelinehost_dataverse.webapi import AnswerLost, DataverseError, EnvironmentUnreachable, WebApi
 from pipelinehost_server import rules
 from pipelinehost_server.config import Config
-from pipelinehost_server.store import Store
+from pipelinehost_server.deployment.findings import finding, subject
+from pipelinehost_server.deployment.journal import HOST
+from pipelinehost_server.deployment.validation import environment_finding
+from pipelinehost_server.encryption import Encryption, SealBroken
+from pipelinehost_server.store import Store, Transaction
 
 _IN_PROCESS = "http://embedded.invalid"
 """The base address of an environment in this process; it is never resolved."""
+_CHECK_SECONDS = 60.0
+_PRIVILEGES = {
+    Environment.KIND_DEVELOPMENT: ("export", "prvExportCustomization"),
+    Environment.KIND_TARGET: ("import", "prvImportCustomization"),
+}
+_METHODS = {
+    SignInMessage.METHOD_CLIENT_SECRET: sign_in.Method.CLIENT_SECRET,
+    SignInMessage.METHOD_CERTIFICATE: sign_in.Method.CERTIFICATE,
+    SignInMessage.METHOD_MANAGED_IDENTITY: sign_in.Method.MANAGED_IDENTITY,
+    SignInMessage.METHOD_DEVELOPER: sign_in.Method.DEVELOPER,
+}
+CREDENTIALS = {
+    SignInMessage.METHOD_CLIENT_SECRET: "client_secret",
+    SignInMessage.METHOD_CERTIFICATE: "certificate",
+}
+"""Methods that need a credential, and the field of the request that brings it."""
 
 
 class Environments:
     """Gives the connector of each environment; opens embedded ones when they are first asked."""
 
-    def __init__(self, config: Config, store: Store) -> None:
+    def __init__(self, config: Config, store: Store, encryption: Encryption) -> None:
         self._config = config
         self._store = store
+        self._encryption = encryption
         self._open: dict[str, tuple[bytes, WebApi]] = {}
         self._embedded: dict[str, EmbeddedEnvironment] = {}
         self._opening = asyncio.Lock()
@@ -49,7 +82,14 @@ class Environments:
             if known is not None:
                 await self._close(environment.name)
             if environment.url:
-                api = WebApi(environment.url, connectivity_url=environment.connectivity_url or None)
+                tokens = None
+                if signs_in(environment):
+                    # Record and credential are looked up at each call: what is changed counts at once, and
+                    # runs that are under way keep their connector.
+                    tokens = Tokens(functools.partial(self._sign_in, environment.name))
+                api = WebApi(
+                    environment.url, connectivity_url=environment.connectivity_url or None, token=tokens
+                )
             else:
                 embedded = await asyncio.to_thread(self._open_file, environment)
                 self._embedded[environment.name] = embedded
@@ -64,6 +104,10 @@ class Environments:
         Raises:
             NotFound: there is no such record.
         """
+        environment = self._record(name)
+        return environment, await self.connect(environment)
+
+    def _record(self, name: str) -> Environment:
         environment = self._store.reads.environment(name)
         if environment is None:
             raise NotFound(
@@ -72,11 +116,134 @@ class Environments:
                 remedy="List them with `pipelinehost environment list`.",
                 metadata={"resource": name},
             )
-        return environment, await self.connect(environment)
+        return environment
 
     async def open_embedded(self, environment: Environment) -> None:
-        """Make the file of an embedded environment, so that a defect of the disk shows at once."""
-        await self.connect(environment)
+        """Make the file of an embedded environment, so that a defect of the disk shows at once.
+
+        Raises:
+            DataverseError: it cannot be made.
+        """
+        await self.recognize(environment, await self.connect(environment))
+
+    async def recognize(self, environment: Environment, api: WebApi) -> Finding | None:
+        """The finding for an environment that is not the one that it was; nothing if it is.
+
+        The first time, the organization's id is recorded.
+
+        Raises:
+            DataverseError: it cannot be asked.
+        """
+        return await self._recognized(environment, (await api.who_am_i()).organization_id)
+
+    async def _recognized(self, environment: Environment, organization_id: str) -> Finding | None:
+        def job(tx: Transaction) -> None:
+            recorded = tx.record_organization(environment.name, environment.url, organization_id)
+            if recorded is not None:
+                kind = Event.KIND_ENVIRONMENT_UPDATED
+                told = f"its organization is {organization_id}"
+                event = Event(
+                    kind=kind, actor=HOST, subject=recorded.name, environment=recorded, message=told
+                )
+                tx.append(event)
+
+        if not environment.organization_id:
+            await self._store.write(job)
+        elif environment.organization_id != organization_id:
+            return finding(
+                "ENVIRONMENT_RESET",
+                subject("environment", environment.name, environment.display_name),
+                environment=rules.title(environment),
+                name=names.slug(environment.name),
+                recorded=environment.organization_id,
+                found=organization_id,
+            )
+        return None
+
+    async def check(self, name: str) -> EnvironmentHealth:
+        """Look whether an environment can be reached and used.
+
+        Raises:
+            NotFound: there is no such record.
+        """
+        environment = self._record(name)
+        health = EnvironmentHealth()
+        try:
+            async with asyncio.timeout(_CHECK_SECONDS):
+                await self._look(environment, health)
+        except DataverseError as error:
+            silent = isinstance(error, EnvironmentUnreachable | AnswerLost | SignInFailed)
+            health.reachable = health.reachable or not silent
+            health.findings.append(
+                environment_finding(error, rules.title(environment), Step.KIND_UNSPECIFIED)
+            )
+        except TimeoutError:
+            late = EnvironmentUnreachable(f"no answer within {_CHECK_SECONDS:g} seconds")
+            health.findings.append(environment_finding(late, rules.title(environment), Step.KIND_UNSPECIFIED))
+        health.check_time.GetCurrentTime()
+        return health
+
+    async def _look(self, environment: Environment, health: EnvironmentHealth) -> None:
+        api = await self.connect(environment)
+        who = await api.who_am_i()
+        health.reachable = health.signed_in = True
+        health.organization_id = who.organization_id
+        if (reset := await self._recognized(environment, who.organization_id)) is not None:
+            reset.step = Step.KIND_UNSPECIFIED
+            health.findings.append(reset)
+        organization = await api.organization()
+        health.version, health.region = organization.version, organization.geo
+        what, privilege = _PRIVILEGES[environment.kind]
+        health.privileged = await api.has_privilege(who.user_id, privilege)
+        if not health.privileged:
+            health.findings.append(
+                finding(
+                    "PRIVILEGE_MISSING",
+                    subject("environment", environment.name, environment.display_name),
+                    step=Step.KIND_UNSPECIFIED,
+                    environment=rules.title(environment),
+                    what=what,
+                    privilege=privilege,
+                )
+            )
+
+    def sealed_credential(self, request: SetEnvironmentCredentialRequest) -> bytes:
+        """The ciphertext of a credential; it opens for this environment's row only."""
+        kept = SetEnvironmentCredentialRequest()
+        kept.CopyFrom(request)
+        kept.ClearField("request_id")
+        return self._encryption.seal(kept.SerializeToString(), credential_key(request.name))
+
+    def _sign_in(self, name: str) -> SignIn:
+        """How to sign in to an environment as its record and its credential are now.
+
+        Raises:
+            SignInFailed: the credential is missing or cannot be read.
+        """
+        environment = self._store.reads.environment(name) or Environment()
+        told = environment.sign_in
+        secret = ""
+        if (field := CREDENTIALS.get(told.method)) is not None:
+            option = "--secret-file" if field == "client_secret" else "--certificate"
+            remedy = (
+                f"Set it with `pipelinehost environment set-credential {names.slug(name)} {option} FILE`."
+            )
+            key = credential_key(name)
+            sealed = self._store.reads.secret(key)
+            kept = SetEnvironmentCredentialRequest()
+            try:
+                if sealed is not None:
+                    kept.ParseFromString(self._encryption.open(sealed, key))
+            except SealBroken as error:
+                raise SignInFailed(str(error), remedy) from None
+            secret = getattr(kept, field)
+            if not secret:
+                raise SignInFailed(f"no {field.replace('_', ' ')} is set for it", remedy)
+        elif told.method not in _METHODS:
+            raise SignInFailed(
+                "its record does not say how to sign in", "Set sign_in in the environment's record."
+            )
+        return SignIn(_METHODS[told.method], told.tenant, told.client_id, told.authority, secret)
 
     def quiet_period(self, environment: Environment) -> timedelta:
         """How long nothing may be seen of an import before it counts as never received.
@@ -84,7 +251,7 @@ class Environments:
         On this machine a request can lie in a socket or in a thread for a moment. A real environment gets the
         connector's period.
         """
-        if not environment.url or environment.url.startswith("http://"):
+        if not environment.url or webapi.is_loopback(httpx.URL(environment.url).host):
             return timedelta(seconds=2)
         return webapi.QUIET_PERIOD
 
@@ -210,6 +377,16 @@ class Environments:
             )
 
 
+def signs_in(environment: Environment) -> bool:
+    """Whether the host signs in to an environment: to every one that is asked over https."""
+    return environment.url.lower().startswith("https:")
+
+
+def credential_key(environment: str) -> str:
+    """Where the credential of an environment lies, encrypted."""
+    return f"{environment}/credential"
+
+
 def as_host_error(error: DataverseError, environment: Environment) -> PipelineHostError:
     """What a caller of the host is told when an environment did not give its result."""
     where = rules.title(environment)
@@ -218,6 +395,13 @@ def as_host_error(error: DataverseError, environment: Environment) -> PipelineHo
             ErrorReason.ERROR_REASON_ENVIRONMENT_UNREACHABLE,
             f"{where} could not be reached: {error.message}",
             remedy="Check the environment's address and state, then repeat the call.",
+            metadata={"resource": environment.name},
+        )
+    if isinstance(error, SignInFailed):
+        return FailedPrecondition(
+            ErrorReason.ERROR_REASON_ENVIRONMENT_REFUSED,
+            f"The host could not sign in to {where}: {error.message}",
+            remedy=error.remedy,
             metadata={"resource": environment.name},
         )
     code = f" ({error.code})" if error.code else ""

@@ -236,6 +236,26 @@ CATALOGUE: dict[str, Entry] = {
         "Give the host's application user the rights to import there, then retry the run.",
         retryable=True,
     ),
+    "SIGN_IN_FAILED": Entry(
+        _ERROR,
+        "The host could not sign in to {environment}: {message}",
+        "{remedy}",
+        retryable=True,
+    ),
+    "PRIVILEGE_MISSING": Entry(
+        _ERROR,
+        "{environment} lets the host in, but not {what}: its user there lacks the privilege {privilege}.",
+        "Give the host's application user in {environment} the security role System Administrator, or "
+        "another one with that privilege.",
+        retryable=True,
+    ),
+    "ENVIRONMENT_RESET": Entry(
+        _ERROR,
+        "{environment} is not the environment that it was: its organization was {recorded} and is {found}. "
+        "It was reset, restored or replaced.",
+        "If that was meant: take {environment} out of its pipelines, delete its record (`pipelinehost "
+        "environment delete {name}`) and create it anew. If not: correct its address.",
+    ),
     "ENVIRONMENT_BUSY": Entry(
         _ERROR,
         "{environment} stayed busy for too long: {message}",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipelinehost.v1.resources_pb2 import DeploymentSettings, Finding, ImportMode, Progress, Step, Subject
+from pipelinehost_dataverse.sign_in import SignInFailed
 from pipelinehost_dataverse.solution import Solution
 from pipelinehost_dataverse.solution.kinds import kind_of
 from pipelinehost_dataverse.webapi import (
@@ -308,16 +309,24 @@ def staged_findings(
 
 def environment_finding(error: DataverseError, environment: str, step: Step.Kind) -> Finding:
     """The finding for a call to an environment that did not give its result."""
-    code = "ENVIRONMENT_ERROR"
+    code, remedy = "ENVIRONMENT_ERROR", ""
     if isinstance(error, EnvironmentUnreachable):
         code = "ENVIRONMENT_UNREACHABLE"
+    elif isinstance(error, SignInFailed):
+        code, remedy = "SIGN_IN_FAILED", error.remedy
     elif isinstance(error, AccessDenied):
         code = "ENVIRONMENT_DENIED"
     elif isinstance(error, (EnvironmentBusy, Throttled)):
         code = "ENVIRONMENT_BUSY"
     about = subject("environment", environment)
     return finding(
-        code, about, step=step, environment=environment, message=error.message, remark=coded(error.code)
+        code,
+        about,
+        step=step,
+        environment=environment,
+        message=error.message,
+        remark=coded(error.code),
+        remedy=remedy,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 from hypothesis import given
@@ -9,12 +11,25 @@ from hypothesis import strategies as st
 
 from pipelinehost.errors import Aborted, FailedPrecondition, InvalidArgument, Violation
 from pipelinehost.v1.errors_pb2 import ErrorReason
-from pipelinehost.v1.resources_pb2 import Environment, Pipeline
+from pipelinehost.v1.resources_pb2 import Environment, Pipeline, SignIn
 from pipelinehost_server.api import configure
 
 
 def environment(**fields: object) -> Environment:
     return Environment(name="environments/qa", kind=Environment.KIND_TARGET, **fields)  # type: ignore[arg-type]
+
+
+REAL = "https://contoso.crm4.dynamics.com"
+ID = "01234567-89ab-cdef-0123-456789abcdef"
+APPLICATION = SignIn(method=SignIn.METHOD_CLIENT_SECRET, tenant="contoso.onmicrosoft.com", client_id=ID)
+
+
+def linked(url: str, sign_in: SignIn = APPLICATION, **fields: Any) -> Environment:
+    """With a sign-in where one is needed."""
+    made = environment(url=url, **fields)
+    if url.lower().startswith("https:"):
+        made.sign_in.CopyFrom(sign_in)
+    return made
 
 
 @pytest.mark.parametrize(
@@ -23,7 +38,9 @@ def environment(**fields: object) -> Environment:
         "",
         "https://contoso.crm4.dynamics.com",
         "https://contoso.crm4.dynamics.com/",
-        "https://contoso.crm4.dynamics.com:8443/api/data",
+        "https://contoso.crm4.dynamics.com:443",
+        "https://127.0.0.1:8443/qa",
+        "https://localhost:8443/qa",
         "http://127.0.0.1:8080",
         "http://127.3.2.1",
         "http://[::1]:8080/qa",
@@ -32,12 +49,18 @@ def environment(**fields: object) -> Environment:
     ],
 )
 def test_addresses_that_may_be_linked(url: str) -> None:
-    assert configure.environment_violations(environment(url=url)) == []
+    assert configure.environment_violations(linked(url)) == []
 
 
 @pytest.mark.parametrize(
     "url",
     [
+        "https://contoso.crm4.dynamics.com:8443",
+        "https://contoso.crm4.dynamics.com/api/data",
+        "https://contoso.example",
+        "https://dynamics.com.example",
+        "https://10.0.0.1",
+        "https://[::ffff:127.0.0.1]",
         "contoso.crm4.dynamics.com",
         "http://contoso.crm4.dynamics.com",
         "http://10.0.0.1",
@@ -71,8 +94,9 @@ def test_addresses_that_may_be_linked(url: str) -> None:
 )
 def test_addresses_that_may_not_be_linked(url: str) -> None:
     for field in ("url", "connectivity_url"):
-        fields = {"url": "https://contoso.example", field: url}
-        found = configure.environment_violations(environment(**fields))
+        wanted = linked(REAL)
+        setattr(wanted, field, url)
+        found = configure.environment_violations(wanted)
         assert [v.subject for v in found] == [f"environment.{field}"]
         assert "secret" not in found[0].description
 
@@ -83,12 +107,10 @@ def test_no_address_is_a_defect(url: str) -> None:
 
 
 def test_what_belongs_to_embedded_environments_only() -> None:
-    found = configure.environment_violations(
-        environment(url="https://contoso.example", installed_apps={"msdyn_App": "1.0"})
-    )
+    found = configure.environment_violations(linked(REAL, installed_apps={"msdyn_App": "1.0"}))
     assert [v.subject for v in found] == ["environment.installed_apps"]
     assert configure.environment_violations(environment(installed_apps={"msdyn_App": "1.0"})) == []
-    found = configure.environment_violations(environment(connectivity_url="https://contoso.example"))
+    found = configure.environment_violations(environment(connectivity_url=REAL))
     assert [v.subject for v in found] == ["environment.connectivity_url"]
     found = configure.environment_violations(environment(installed_apps={"a b": "1", "c": "one"}))
     assert {v.subject for v in found} == {
@@ -163,3 +185,58 @@ def test_an_empty_etag_takes_whatever_is_there() -> None:
     configure.require_etag("e", stored())
     with pytest.raises(Aborted):
         configure.require_etag("f", stored())
+
+
+@pytest.mark.parametrize(
+    ("sign_in", "wrong"),
+    [
+        (SignIn(), ["method"]),
+        (APPLICATION, []),
+        (SignIn(method=SignIn.METHOD_CERTIFICATE, tenant=ID, client_id=ID), []),
+        (SignIn(method=SignIn.METHOD_CLIENT_SECRET), ["tenant", "client_id"]),
+        (SignIn(method=SignIn.METHOD_CERTIFICATE, client_id="sales"), ["tenant", "client_id"]),
+        (SignIn(method=SignIn.METHOD_CLIENT_SECRET, tenant="a/../b", client_id=ID), ["tenant"]),
+        (SignIn(method=SignIn.METHOD_MANAGED_IDENTITY), []),
+        (SignIn(method=SignIn.METHOD_MANAGED_IDENTITY, client_id=ID), []),
+        (SignIn(method=SignIn.METHOD_MANAGED_IDENTITY, tenant=ID, authority="x"), ["tenant", "authority"]),
+        (SignIn(method=SignIn.METHOD_DEVELOPER, tenant=ID), []),
+        (SignIn(method=SignIn.METHOD_DEVELOPER, client_id=ID), ["client_id"]),
+    ],
+)
+def test_each_method_of_signing_in_has_its_fields(sign_in: SignIn, wrong: list[str]) -> None:
+    found = configure.environment_violations(linked(REAL, sign_in))
+    assert sorted(v.subject for v in found) == sorted(f"environment.sign_in.{field}" for field in wrong)
+
+
+@pytest.mark.parametrize("url", ["", "http://127.0.0.1:8080/qa"])
+def test_nobody_signs_in_without_https(url: str) -> None:
+    found = configure.environment_violations(environment(url=url, sign_in=APPLICATION))
+    assert [v.subject for v in found] == ["environment.sign_in"]
+
+
+@pytest.mark.parametrize(
+    ("url", "authority", "fine"),
+    [
+        (REAL, "https://login.microsoftonline.us", True),
+        (REAL, "https://login.microsoftonline.com/", True),
+        (REAL, "https://login.evil.example", False),
+        (REAL, "http://login.microsoftonline.com", False),
+        (REAL, "https://login.microsoftonline.com.evil.example", False),
+        (REAL, "https://login.microsoftonline.com@evil.example", False),
+        (REAL, "https://127.0.0.1:8443", False),
+        ("https://127.0.0.1:8443/qa", "https://127.0.0.1:8443", True),
+        ("https://127.0.0.1:8443/qa", "https://user@127.0.0.1:8443", False),
+        ("https://127.0.0.1:8443/qa", "https://10.0.0.1", False),
+    ],
+)
+def test_a_secret_is_sent_to_known_authorities_only(url: str, authority: str, fine: bool) -> None:
+    sign_in = SignIn()
+    sign_in.CopyFrom(APPLICATION)
+    sign_in.authority = authority
+    found = configure.environment_violations(linked(url, sign_in))
+    assert [v.subject for v in found] == ([] if fine else ["environment.sign_in.authority"])
+
+
+def test_a_token_would_not_go_to_an_unencrypted_address() -> None:
+    found = configure.environment_violations(linked(REAL, connectivity_url="http://127.0.0.1:80"))
+    assert [v.subject for v in found] == ["environment.connectivity_url"]

@@ -50,10 +50,9 @@ class Host:
         await self.store.open()
         self.blobs = Blobs(self.folder)
         self.blobs.start()
-        self.environments = Environments(self.config, self.store)
-        self.deployment = Deployment(
-            self.config, self.store, self.blobs, Encryption(self.folder), self.environments
-        )
+        encryption = Encryption(self.folder)
+        self.environments = Environments(self.config, self.store, encryption)
+        self.deployment = Deployment(self.config, self.store, self.blobs, encryption, self.environments)
         self.deployment.start()
 
     async def stop(self) -> None:
