@@ -5,12 +5,13 @@ from __future__ import annotations
 import enum
 import hashlib
 import secrets
+import sqlite3
 import time
 from collections.abc import Sequence
 from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from peewee import SQL, IntegrityError, SqliteDatabase, fn
+from peewee import SQL, SqliteDatabase, fn
 
 from pipelinehost.errors import NotFound
 from pipelinehost.v1 import pipeline_host_pb2, resources_pb2
@@ -330,7 +331,7 @@ class Transaction(Reads):
         if held is not KEEP:
             try:
                 self._execute(_HOLD, (held, run.name))
-            except IntegrityError:
+            except sqlite3.IntegrityError:
                 environment = str(held)
                 raise EnvironmentHeld(environment, self.held_by(environment) or "") from None
         if waiting is False:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from peewee import PeeweeException, SqliteDatabase
+from peewee import SqliteDatabase
 
 from pipelinehost.errors import ResourceExhausted, Unavailable
 from pipelinehost.v1.errors_pb2 import ErrorReason
@@ -70,7 +70,6 @@ class Writer:
                 "temp_store": "memory",
             },
         )
-        self._execute: Callable[[str], sqlite3.Cursor] = self._database.execute_sql
         self._listeners: list[Listener] = []
         self._open = False
         self._ended: asyncio.Future[None] | None = None
@@ -127,6 +126,7 @@ class Writer:
         try:
             self._database.connect()
             migrations.migrate(self._database)
+            self._connection: sqlite3.Connection = self._database.connection()  # type: ignore[no-untyped-call]  # stubs
             self._transaction = Transaction(self._database)
         except BaseException as error:  # noqa: BLE001 - handed to whoever waits in start()
             self._database.close()
@@ -158,7 +158,7 @@ class Writer:
         transaction = self._transaction
         start = transaction.mark()
         outcomes: list[tuple[Any, BaseException | None]] = []
-        execute = self._execute
+        execute = self._connection.execute
         try:
             execute("BEGIN IMMEDIATE")
             if len(jobs) == 1:
@@ -186,11 +186,10 @@ class Writer:
         return outcomes
 
     def _roll_back(self) -> None:
-        connection: sqlite3.Connection = self._database.connection()  # type: ignore[no-untyped-call]  # stubs
-        if connection.in_transaction:
+        if self._connection.in_transaction:
             try:
-                self._execute("ROLLBACK")
-            except PeeweeException:  # the disk again; SQLite has dropped the transaction all the same
+                self._connection.execute("ROLLBACK")
+            except sqlite3.Error:  # the disk again; SQLite has dropped the transaction all the same
                 _log.exception("the store could not roll back")
 
     def _refusal(self, error: BaseException) -> BaseException:
@@ -254,5 +253,4 @@ def _settle(future: asyncio.Future[Any], result: object, error: BaseException | 
 
 def _code(error: BaseException) -> int:
     """SQLite's primary result code, or 0 for an error of another kind."""
-    cause = getattr(error, "orig", None)  # the driver's own, as Peewee keeps it
-    return (getattr(cause, "sqlite_errorcode", None) or 0) & 0xFF
+    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF

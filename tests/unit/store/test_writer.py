@@ -163,7 +163,7 @@ async def test_a_commit_that_fails_tells_nobody(store: Store, note: Note, tmp_pa
     original = store._writer._commit
 
     def commit(jobs: Sequence[Callable[[Transaction], object]]) -> list[tuple[object, BaseException | None]]:
-        store._writer._execute("PRAGMA foreign_keys = 1")
+        store._writer._connection.execute("PRAGMA foreign_keys = 1")
         enabled.set()
         return original(jobs)
 
