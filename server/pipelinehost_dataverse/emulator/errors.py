@@ -43,6 +43,8 @@ class Code(enum.IntEnum):
     PATCH_EXISTS = 0x8004F042
     UPGRADE_FAILED = 0x8004F046
     OPERATION_RUNNING = 0x80071151
+    OPERATION_COMPLETED = 0x80044340
+    THROTTLED = 0x80072322
 
     @property
     def signed(self) -> int:

@@ -35,6 +35,7 @@ PACKAGE_BYTES = 120 * 2**20
 _BODY_BYTES = PACKAGE_BYTES * 4 // 3 + 4 * 2**20
 _SLICE = 3 * 2**18
 """Bytes per turn of base64: long conversions would hold the interpreter while others wait."""
+_PRIVILEGE = "Microsoft.Dynamics.CRM.RetrieveUserPrivilegeByPrivilegeName"
 _ROWS = 200
 """Rows that are shaped before others get a turn on the loop."""
 _FILE = re.compile(rb'"CustomizationFile"\s*:\s*"([^"\\]*)"')
@@ -158,6 +159,8 @@ class Face:
             return await self._delete(name, _guid(inner or ""))
         elif method == "PATCH" and name == "solutions" and alone:
             return await self._raise_version(call, _guid(inner or ""))
+        elif method == "PATCH" and name == "asyncoperations" and alone:
+            return await self._cancel(call, _guid(inner or ""))
         elif name in makers.CHANGED_TABLES and alone and method != "PUT":
             return await self._change(call, name, inner)
         if name in TABLES:
@@ -180,6 +183,10 @@ class Face:
             (word, inner), *rest = rest
             if word == "$count" and not one and not rest:
                 return self._count(call, table, where)
+            if word == _PRIVILEGE and set_name == "systemusers" and one and not rest:
+                return self._privilege(call, where, odata.arguments(inner or "", call.options))
+            if word.startswith("Microsoft.Dynamics.CRM."):
+                raise not_modelled(f"The type or function '{word}' in a path")
             if not one:
                 raise _no_segment(word)
             if word in table.columns:
@@ -197,6 +204,23 @@ class Face:
             elif value is None and one:
                 return Response(status_code=204)
         return await (self._row(call, table, where) if one else self._list(call, table, where))
+
+    def _privilege(
+        self, call: _Call, where: Sequence[tuple[str, object]], arguments: Mapping[str, str]
+    ) -> Response:
+        """The one user is a system administrator, who holds every privilege."""
+        self._one(TABLES["systemusers"], where, "systemuserid")
+        with self._store.read() as db:
+            unit = db.execute("SELECT business_unit FROM environment").fetchone()[0]
+        name = arguments.get("PrivilegeName", "")
+        held = {
+            "Depth": "Global",
+            "PrivilegeId": str(uuid.uuid5(uuid.NAMESPACE_OID, name.casefold())),
+            "BusinessUnitId": unit,
+            "PrivilegeName": name,
+        }
+        found = [held] if name.casefold().startswith("prv") else []
+        return _result(call, "RetrieveUserPrivilegeByPrivilegeNameResponse", {"RolePrivileges": found})
 
     def _one(self, table: odata.Table, where: Sequence[tuple[str, object]], column: str) -> Any:
         query = odata.plan(table, {"$select": column}, TABLES, where=where)
@@ -474,6 +498,13 @@ class Face:
             self._environment.accept, "DeleteSolution", {"SolutionUniqueName": unique_name}
         )
         await self._environment.finish(accepted.operation)
+        return Response(status_code=204)
+
+    async def _cancel(self, call: _Call, key: str) -> Response:
+        body, _ = await _body(call.request)
+        if body != {"statecode": 3, "statuscode": 32}:
+            raise not_modelled("PATCH of an operation, but to cancel it (statecode 3, statuscode 32),")
+        await asyncio.to_thread(self._environment.cancel, key)
         return Response(status_code=204)
 
     async def _raise_version(self, call: _Call, key: str) -> Response:

@@ -1,0 +1,171 @@
+"""Signing in: who gets a token, and which token is taken."""
+
+import base64
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from pipelinehost_dataverse.emulator import EmbeddedEnvironment
+from pipelinehost_dataverse.emulator.serving import application
+from pipelinehost_dataverse.emulator.tokens import Tokens, read_clients
+
+ORIGIN = "https://127.0.0.1:8443"
+FORM = {
+    "grant_type": "client_credentials",
+    "client_id": "App-1",
+    "client_secret": "s&cret=",
+    "scope": f"{ORIGIN}/.default",
+}
+
+
+class Clock:
+    now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def server(tmp_path: Path, clock: Clock) -> AsyncIterator[httpx.AsyncClient]:
+    tokens = Tokens({"app-1": "s&cret="}, seconds=100, clock=clock)
+    with (
+        EmbeddedEnvironment.open(tmp_path / "qa.sqlite", name="qa") as qa,
+        EmbeddedEnvironment.open(tmp_path / "dev.sqlite", name="dev") as dev,
+    ):
+        app = application({"qa": qa, "dev": dev}, tokens, require_token=True)
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url=ORIGIN) as client:
+            yield client
+
+
+async def signed_in(server: httpx.AsyncClient, **changed: str) -> str:
+    answer = await server.post("/contoso/oauth2/v2.0/token", data={**FORM, **changed})
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.json()["token_type"] == "Bearer"
+    assert answer.json()["expires_in"] == 100
+    token: str = answer.json()["access_token"]
+    return token
+
+
+async def who(server: httpx.AsyncClient, token: str | None, environment: str = "qa") -> httpx.Response:
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    return await server.get(f"/{environment}/api/data/v9.2/WhoAmI", headers=headers)
+
+
+def claims(token: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
+    return found
+
+
+async def test_a_token_opens_what_it_was_asked_for(server: httpx.AsyncClient) -> None:
+    token = await signed_in(server)
+    assert (await who(server, token)).status_code == 200
+    assert (await who(server, token, "dev")).status_code == 200
+    connections = await server.get(
+        "/qa/connectivity/connections?api-version=1", headers={"Authorization": f"bearer {token}"}
+    )
+    assert connections.status_code == 200
+    assert claims(token)["aud"] == ORIGIN
+    assert (claims(token)["appid"], claims(token)["tid"]) == ("App-1", "contoso")
+    one = await signed_in(server, scope=f"{ORIGIN}/qa/.default")
+    assert (await who(server, one)).status_code == 200
+    assert (await who(server, one, "dev")).status_code == 401
+
+
+async def test_without_a_token_the_answer_says_where_there_are_some(server: httpx.AsyncClient) -> None:
+    for path in ("api/data/v9.2/WhoAmI", "connectivity/connections?api-version=1", "elsewhere"):
+        answer = await server.get(f"/qa/{path}")
+        assert answer.status_code == 401
+        challenge = answer.headers["www-authenticate"]
+        assert challenge.startswith(f"Bearer authorization_uri={ORIGIN}/")
+        assert challenge.endswith(f"/oauth2/authorize, resource_id={ORIGIN}/")
+    basic = await server.get("/qa/api/data/v9.2/WhoAmI", headers={"Authorization": "Basic eDp5"})
+    assert basic.status_code == 401
+
+
+async def test_a_token_ends(server: httpx.AsyncClient, clock: Clock) -> None:
+    token = await signed_in(server)
+    clock.now += 99
+    assert (await who(server, token)).status_code == 200
+    clock.now += 1
+    answer = await who(server, token)
+    assert answer.status_code == 401
+    assert "error=invalid_token" in answer.headers["www-authenticate"]
+    assert "expired" in answer.headers["www-authenticate"]
+
+
+async def test_tokens_of_others_are_not_taken(server: httpx.AsyncClient, clock: Clock) -> None:
+    token = await signed_in(server)
+    head, body, signature = token.split(".")
+    longer = {**claims(token), "exp": 2_000_000_000}
+    forged = base64.urlsafe_b64encode(json.dumps(longer).encode()).rstrip(b"=").decode()
+    another = Tokens(clock=clock).issue("App-1", ORIGIN, "contoso")
+    elsewhere = Tokens(clock=clock)
+    for wrong in ("", "x", "..", f"{head}.{forged}.{signature}", f"{head}.{body}.", another, "é.é.é"):
+        headers = {b"Authorization": f"Bearer {wrong}".encode()}
+        answer = await server.get("/qa/api/data/v9.2/WhoAmI", headers=headers)
+        assert answer.status_code == 401, wrong
+    issued = elsewhere.issue("App-1", "https://other.example", "contoso")
+    assert "is for https://other.example" in elsewhere.defect(issued, ORIGIN, "/qa")
+
+
+@pytest.mark.parametrize(
+    ("changed", "status", "error", "words"),
+    [
+        ({"client_secret": "wrong"}, 401, "invalid_client", "AADSTS7000215"),
+        ({"client_secret": ""}, 401, "invalid_client", "AADSTS7000218"),
+        ({"client_secret": "", "client_assertion": "x.y.z"}, 401, "invalid_client", "AADSTS7000215"),
+        ({"client_id": "app-2"}, 401, "invalid_client", "AADSTS700016"),
+        ({"client_id": ""}, 400, "invalid_request", "'client_id'"),
+        ({"grant_type": "password"}, 400, "unsupported_grant_type", "'password'"),
+        ({"scope": f"{ORIGIN}/user_impersonation"}, 400, "invalid_scope", "/.default"),
+        ({"scope": "https://org.crm.dynamics.com/.default"}, 400, "invalid_resource", ORIGIN),
+        ({"scope": "x" * 70_000}, 413, "invalid_request", "too large"),
+    ],
+)
+async def test_others_get_no_token(
+    server: httpx.AsyncClient, changed: dict[str, str], status: int, error: str, words: str
+) -> None:
+    answer = await server.post("/contoso/oauth2/v2.0/token", data={**FORM, **changed})
+    assert (answer.status_code, answer.json()["error"]) == (status, error)
+    assert words in answer.json()["error_description"]
+    assert "s&cret=" not in answer.text
+
+
+async def test_discovery_names_the_endpoint(server: httpx.AsyncClient) -> None:
+    found = (await server.get("/contoso/v2.0/.well-known/openid-configuration")).json()
+    assert found["token_endpoint"] == f"{ORIGIN}/contoso/oauth2/v2.0/token"
+    assert found["issuer"].startswith(f"{ORIGIN}/contoso")
+
+
+async def test_without_a_list_every_application_may_sign_in(tmp_path: Path) -> None:
+    with EmbeddedEnvironment.open(tmp_path / "qa.sqlite", name="qa") as qa:
+        app = application({"qa": qa}, Tokens(), require_token=False)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=ORIGIN) as client:
+            form = {**FORM, "client_secret": "", "client_assertion": "x.y.z"}
+            answer = await client.post("/t/oauth2/v2.0/token", data=form)
+            assert answer.json()["expires_in"] == 3599
+            assert (await who(client, None)).status_code == 200
+            assert (await who(client, "anything")).status_code == 200
+
+
+def test_the_list_of_applications_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "clients"
+    path.write_text("# ours\n\nApp-1 = a=b#c \n")
+    assert read_clients(path) == {"app-1": "a=b#c"}
+    path.write_text("App-1\n")
+    with pytest.raises(ValueError, match=r"line 1 of .* is not CLIENT_ID=SECRET"):
+        read_clients(path)
+    path.write_text("# none\n")
+    with pytest.raises(ValueError, match="names no application"):
+        read_clients(path)
