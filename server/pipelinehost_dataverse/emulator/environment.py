@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 from pipelinehost_dataverse.emulator.engine import Engine
 from pipelinehost_dataverse.emulator.errors import Code, DataverseError
 from pipelinehost_dataverse.emulator.face import Face
-from pipelinehost_dataverse.emulator.journal import Abandoned, Work, now
+from pipelinehost_dataverse.emulator.journal import Abandoned, Canceled, Work, cancel, now
 from pipelinehost_dataverse.emulator.layers import keep_package
 from pipelinehost_dataverse.emulator.store import STORE_ERRORS, Store
 
@@ -265,6 +265,29 @@ class EmbeddedEnvironment:
         finally:
             self._waiting.pop(operation, None)
 
+    def cancel(self, operation: str) -> None:
+        """Cancel an operation that has not come to its transaction; again does no harm.
+
+        Raises:
+            DataverseError: there is no such operation, or it is completed.
+
+        """
+        with self.store.write() as db:
+            wrong = cancel(db, operation)
+        if wrong == "missing":
+            raise DataverseError(
+                Code.NOT_FOUND, f"asyncoperation With Id = {operation} Does Not Exist", status=404
+            )
+        if wrong:
+            raise DataverseError(
+                Code.INVALID_ARGUMENT,
+                "The operation is completed: its state cannot be changed any more.",
+            )
+        future = self._waiting.get(operation)
+        if future is not None and not future.done():
+            future.set_exception(DataverseError(Code.UNEXPECTED, "The operation was canceled.", status=500))
+        self._wake.set()
+
     # -- the worker ----------------------------------------------------------------------------------------
 
     def _work(self) -> None:
@@ -281,6 +304,8 @@ class EmbeddedEnvironment:
                     self._wake.wait()
                     continue
                 self._run(*found)
+            except Canceled:
+                continue
             except Abandoned:
                 return
             except STORE_ERRORS:
@@ -292,16 +317,16 @@ class EmbeddedEnvironment:
         with self.store.write() as db:
             at = now()
             db.execute(
-                "UPDATE operation SET state = ?, status = ?, started_on = coalesce(started_on, ?) WHERE id "
-                "= ?",
-                (LOCKED, IN_PROGRESS, at, operation),
+                "UPDATE operation SET state = ?, status = ?, started_on = coalesce(started_on, ?)"
+                " WHERE id = ? AND state <> ?",
+                (LOCKED, IN_PROGRESS, at, operation, COMPLETED),
             )
             db.execute(
                 "UPDATE import_job SET progress = 0, started_on = coalesce(started_on, ?) WHERE id = ?",
                 (at, job),
             )
         work = Work(operation, message, json.loads(parameters), job, package)
-        failure = self.engine.run(work, _Progress(self.store, job, self._pace, self._stop))
+        failure = self.engine.run(work, _Progress(self.store, operation, job, self._pace, self._stop))
         future = self._waiting.get(operation)
         if future is not None and failure is not None:
             future.set_exception(failure)
@@ -312,8 +337,9 @@ class EmbeddedEnvironment:
 class _Progress:
     """How far an operation is: written in a short transaction each time, so that pollers see it move."""
 
-    def __init__(self, store: Store, job: str, pace: float, stop: threading.Event) -> None:
+    def __init__(self, store: Store, operation: str, job: str, pace: float, stop: threading.Event) -> None:
         self._store = store
+        self._operation = operation
         self._job = job
         self._pace = pace
         self._stop = stop
@@ -325,6 +351,9 @@ class _Progress:
             raise Abandoned
         self._percent = percent
         with self._store.write() as db:
+            state = db.execute("SELECT state FROM operation WHERE id = ?", (self._operation,)).fetchone()
+            if state[0] == COMPLETED:
+                raise Canceled
             db.execute("UPDATE import_job SET progress = ? WHERE id = ?", (percent, self._job))
 
 

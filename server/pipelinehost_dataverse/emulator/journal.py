@@ -22,6 +22,7 @@ NONE, NEW, UPGRADE, UPDATE = 0, 1, 2, 3
 """``msdyn_suboperation``."""
 _SUCCEEDED: Final = 30
 _FAILED: Final = 31
+_CANCELED: Final = 32
 
 
 def now() -> str:
@@ -41,6 +42,10 @@ class Work(NamedTuple):
 
 class Abandoned(Exception):  # no error: the environment closes, its next opening goes on
     """The environment closes; the operation under way stays unfinished in the file."""
+
+
+class Canceled(Abandoned):  # no error either: somebody has asked for it
+    """The operation was canceled before its transaction was committed; nothing of it stays."""
 
 
 class Line(NamedTuple):
@@ -65,6 +70,31 @@ def begin(db: sqlite3.Connection, work: Work, line: Line) -> None:
     )
 
 
+def cancel(db: sqlite3.Connection, operation: str) -> str:
+    """Complete an operation as canceled, in the caller's transaction; gives what is against it, or nothing.
+
+    An operation holds the store during its transaction: who gets here comes before it, or after its end.
+    """
+    found = db.execute("SELECT state, status, job FROM operation WHERE id = ?", (operation,)).fetchone()
+    if found is None or found[1] == _CANCELED:
+        return "" if found else "missing"
+    if found[0] == 3:
+        return "completed"
+    at, text = now(), "The operation was canceled."
+    db.execute(
+        "UPDATE operation SET state = 3, status = ?, turn = NULL, text = ?, error_code = 0, completed_on = ?,"
+        " package = NULL WHERE id = ?",
+        (_CANCELED, text, at, operation),
+    )
+    db.execute("UPDATE import_job SET completed_on = ? WHERE id = ?", (at, found[2]))
+    db.execute(
+        "UPDATE history SET status = 1, result = 0, error = ?, ended_on = ? WHERE operation = ?",
+        (text, at, operation),
+    )
+    layers.forget_packages(db)
+    return ""
+
+
 def end(
     db: sqlite3.Connection,
     work: Work,
@@ -84,15 +114,20 @@ def end(
         blamed: the components that the failure is about.
         warnings: remarks of an import that did not fail.
 
+    Raises:
+        Canceled: it was canceled meanwhile; the caller's transaction must not stay.
+
     """
     at = now()
     code = failure.code.signed if failure else 0
     text = failure.message if failure else None
-    db.execute(
+    ended = db.execute(
         "UPDATE operation SET state = 3, status = ?, turn = NULL, text = ?, error_code = ?, completed_on = ?,"
-        " package = NULL WHERE id = ?",
+        " package = NULL WHERE id = ? AND state <> 3",
         (_FAILED if failure else _SUCCEEDED, text, code, at, work.operation),
     )
+    if ended.rowcount == 0:
+        raise Canceled
     job = db.execute("SELECT progress, started_on FROM import_job WHERE id = ?", (work.job,)).fetchone()
     if job:
         progress = job[0] if failure else 100.0
