@@ -198,8 +198,11 @@ class Lane(threading.Thread):
 
     def _restore(self, side: str, artifact: Artifact, environment: str) -> Asked:
         request = str(uuid.uuid4())
-        run = self._told(lambda: self._client.restore(artifact.name, environment, request_id=request))
-        return self._accepted(Asked(run.name, side, {"SUCCEEDED"}))
+        return self._accepted(
+            lambda: self._client.restore(artifact.name, environment, request_id=request),
+            side,
+            {"SUCCEEDED"},
+        )
 
     def _deploy(
         self,
@@ -215,7 +218,7 @@ class Lane(threading.Thread):
         name = f"pipelines/{side}-{pipeline}"
         full = f"{name}/stages/{stage}" if stage else ""
         request = str(uuid.uuid4())
-        run = self._told(
+        return self._accepted(
             lambda: self._client.deploy(
                 name,
                 stage=full,
@@ -223,12 +226,20 @@ class Lane(threading.Thread):
                 artifact=artifact,
                 settings=settings or DeploymentSettings(),
                 request_id=request,
-            )
+            ),
+            side,
+            ends or {"SUCCEEDED"},
         )
-        return self._accepted(Asked(run.name, side, ends or {"SUCCEEDED"}))
 
-    def _accepted(self, asked: Asked) -> Asked:
+    def _accepted(self, request: Callable[[], Run], side: str, ends: set[str]) -> Asked:
+        """The run of a request, which is now and then made again, as by a client that was never answered."""
+        run = self._told(request)
+        asked = Asked(run.name, side, ends)
         self._record.accept(asked)
+        if self._random.random() < 0.2:
+            time.sleep(self._random.uniform(0.0, 2.0))
+            if (again := self._told(request).name) != run.name:
+                self._record.violated(f"the same request gave {run.name} and then {again}")
         return asked
 
     def _retry(self, asked: Asked) -> None:

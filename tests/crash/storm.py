@@ -166,7 +166,8 @@ class Storm:
         if when == "after" and self._wind.random() < 0.1:
             self._record.count("lost answers to imports")
             return None
-        return self._wind.uniform(0.0, 0.4)
+        # Some are still on their way when the host is back; all arrive within its quiet period of 2 s.
+        return self._wind.uniform(0.0, 1.2 if self._wind.random() < 0.3 else 0.3)
 
     # Killing.
 

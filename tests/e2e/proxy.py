@@ -25,13 +25,22 @@ class Proxy:
         self._weather = weather
         self._points: list[tuple[str, re.Pattern[str], Callable[[], bool]]] = []
         self._lock = threading.Lock()
+        self._idle = threading.Condition()
+        self._passing = 0
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do(self) -> None:
-                proxy._pass(self)
+                with proxy._idle:
+                    proxy._passing += 1
+                try:
+                    proxy._pass(self)
+                finally:
+                    with proxy._idle:
+                        proxy._passing -= 1
+                        proxy._idle.notify_all()
 
             do_GET = do_POST = do_PATCH = do_DELETE = do  # noqa: N815 - as the base class calls them
 
@@ -57,6 +66,11 @@ class Proxy:
         """
         with self._lock:
             self._points.append((when, re.compile(pattern), act))
+
+    def wait_until_idle(self) -> None:
+        """Return when no request is on its way."""
+        with self._idle:
+            assert self._idle.wait_for(lambda: not self._passing, _SECONDS)
 
     def close(self) -> None:
         self._server.shutdown()

@@ -7,11 +7,14 @@ request, so that a point is named by the request that marks it.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import pytest
 from tests.crash import checks
 from tests.crash.record import OUTSIDE, Asked, Record
@@ -19,6 +22,9 @@ from tests.e2e.processes import EmulatorProcess, HostProcess
 from tests.e2e.proxy import Proxy
 
 from pipelinehost import Client, FailedPrecondition
+from pipelinehost.transfer import Upload
+from pipelinehost.v1.artifacts_pb2 import UploadArtifactRequest
+from pipelinehost.v1.artifacts_pb2_grpc import ArtifactsStub
 from pipelinehost.v1.resources_pb2 import Artifact, Environment, Pipeline, Run, Stage
 from pipelinehost_dataverse.solution import Column, Table, new_manifest, write
 
@@ -158,6 +164,51 @@ def test_killed_after_the_import_and_before_verify(bed: Bed) -> None:
     run = bed.accepted(bed.client.deploy("sales", artifact=bed.upload().name))
     bed.restart()
     assert bed.ended(run).state == Run.STATE_SUCCEEDED
+    bed.judge()
+
+
+@pytest.mark.parametrize("options", [("--pace", "0.02")], ids=["fast"])
+def test_the_import_arrives_when_the_host_is_back_already(bed: Bed) -> None:
+    back = threading.Event()
+
+    def late() -> bool:
+        bed.kill()
+        assert back.wait(SECONDS)
+        time.sleep(0.8)  # by now the host has looked and seen nothing
+        return True
+
+    bed.proxy.at("before", IMPORT, late)
+    run = bed.accepted(bed.client.deploy("sales", artifact=bed.upload().name))
+    bed.restart()
+    back.set()
+    assert bed.ended(run).state == Run.STATE_SUCCEEDED
+    bed.proxy.wait_until_idle()
+    bed.judge()
+
+
+def test_what_has_arrived_of_an_upload_does_not_outlive_the_host(bed: Bed) -> None:
+    path = bed.folder / "package.zip"
+    path.write_bytes(bytes(2 * 2**20))
+    arriving, killed = bed.host.data / "blobs" / "arriving", threading.Event()
+
+    def part() -> Iterator[UploadArtifactRequest]:
+        yield from itertools.islice(Upload(path, None), 3)
+        killed.wait(SECONDS)
+
+    with grpc.insecure_channel(bed.host.address) as channel:
+        token = (bed.host.data / "admin-token").read_text().strip()
+        upload = ArtifactsStub(channel).UploadArtifact.future(
+            part(), metadata=(("authorization", f"Bearer {token}"),)
+        )
+        ends = time.monotonic() + SECONDS
+        while not any(arriving.glob("*")) and time.monotonic() < ends:
+            time.sleep(0.01)
+        assert any(arriving.iterdir())
+        bed.kill()
+        killed.set()
+        assert upload.exception() is not None
+    bed.restart()
+    assert not any(arriving.iterdir())
     bed.judge()
 
 
