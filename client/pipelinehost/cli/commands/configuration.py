@@ -1,0 +1,103 @@
+"""``apply`` and ``get``: configuration as a file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.text import Text
+
+from pipelinehost import names
+from pipelinehost.cli import config_file
+from pipelinehost.cli.commands import options
+from pipelinehost.cli.commands.session import Command, Session, pass_session
+from pipelinehost.cli.console import clean, err, out, show
+
+
+@click.command("apply", cls=Command)
+@click.option("-f", "--file", "path", type=click.Path(path_type=Path, allow_dash=True), required=True)
+@click.option(
+    "--dry-run", is_flag=True, help="Show what would change, let the host check it, change nothing."
+)
+@pass_session
+def apply_command(session: Session, path: Path, dry_run: bool) -> None:
+    """Create and change environments and pipelines as a YAML file says.
+
+    What the file does not name stays as it is. A second `apply` changes nothing.
+
+    Examples:
+      pipelinehost apply -f pipelines.yaml --dry-run
+      pipelinehost apply -f pipelines.yaml
+      pipelinehost get pipeline sales | pipelinehost --host staging:443 apply -f -
+
+    The file:
+      environments:
+        - name: dev
+          kind: development
+        - name: qa
+          kind: target
+          url: https://qa.crm4.dynamics.com
+      pipelines:
+        - name: sales
+          development_environments: [dev]
+          stages:
+            - name: qa
+              environment: qa
+    """
+    text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8-sig")
+    config = config_file.read(text, "stdin" if str(path) == "-" else str(path))
+    client, writer = session.client, out()
+    there = {e.name for e in client.environments()} if dry_run else set()
+    counts = {"create": 0, "update": 0, "nothing": 0}
+    needed = {
+        p.name: {*p.development_environments, *(s.environment for s in p.stages)} for p in config.pipelines
+    }
+    for change in config_file.compare(client, config):
+        # The host cannot check a pipeline whose environments are yet to be made.
+        if change.action != "nothing" and not (dry_run and needed.get(change.name, set()) - there):
+            change.do(dry_run)
+        counts[change.action] += 1
+        _print_change(writer, change)
+    would = "would be " if dry_run else ""
+    err().print(
+        f"{counts['create']} {would}created, {counts['update']} {would}changed, {counts['nothing']} unchanged"
+    )
+
+
+_SIGNS = {"create": ("+", "green"), "update": ("~", "yellow"), "nothing": ("=", "dim")}
+
+
+def _print_change(writer: Any, change: config_file.Change) -> None:
+    sign, style = _SIGNS[change.action]
+    writer.print(Text(f"{sign} {change.kind} {clean(names.slug(change.name))}", style=style))
+    for path, before, after in change.differences:
+        if change.action == "update":
+            writer.print(clean(f"    {path}: {before} -> {after}"))
+
+
+@click.command("get", cls=Command)
+@click.argument("kind", type=click.Choice(["pipeline", "environment"]))
+@click.argument("wanted", metavar="[NAME]...", nargs=-1)
+@options.output("yaml", "json")
+@pass_session
+def get_command(session: Session, kind: str, wanted: Sequence[str], form: str) -> None:
+    """Write pipelines or environments as a file for `apply`; all of them if none is named.
+
+    Examples:
+      pipelinehost get pipeline sales > sales.yaml
+      pipelinehost get environment -o json
+    """
+    client = session.client
+    config = config_file.Config()
+    if kind == "pipeline":
+        config.pipelines = [client.pipeline(name) for name in wanted] or list(client.pipelines())
+    else:
+        config.environments = [client.environment(name) for name in wanted] or list(client.environments())
+    found: Iterable[Any] = config.pipelines or config.environments
+    if form == "json":
+        show(found, form, [])
+    elif found:
+        out().print(config_file.write(config), end="")

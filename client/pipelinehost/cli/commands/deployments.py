@@ -1,0 +1,193 @@
+"""``deploy`` and ``validate``, which take the same arguments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypedDict
+
+import click
+from rich.text import Text
+
+from pipelinehost import names
+from pipelinehost.cli import console, progress, settings_file
+from pipelinehost.cli.commands import options
+from pipelinehost.cli.commands.artifacts import artifact_or_solution
+from pipelinehost.cli.commands.runs import follow
+from pipelinehost.cli.commands.session import Command, Session, pass_session
+from pipelinehost.cli.console import clean, details, err, out
+from pipelinehost.cli.failure import OK, RUN_FAILED
+from pipelinehost.client import Client, Deployment
+from pipelinehost.v1 import pipeline_host_pb2 as api
+from pipelinehost.v1.resources_pb2 import DeploymentSettings, Finding
+
+
+class _DeployArguments(TypedDict):
+    source: str
+    pipeline: str
+    stage: str
+    from_: str
+    settings: Path | None
+    variables: tuple[str, ...]
+    connections: tuple[str, ...]
+    version: str
+    update: bool
+    overwrite_customizations: bool
+    note: str
+
+
+def _deployment_options(command: options.F) -> options.F:
+    taken = [
+        click.argument("source", metavar="SOLUTION|FILE|ARTIFACT"),
+        click.option("-p", "--pipeline", required=True, help="Name or display name of the pipeline."),
+        click.option(
+            "--stage", default="", help="Stage of the pipeline.  [default: the next one that is due]"
+        ),
+        click.option(
+            "--from",
+            "from_",
+            metavar="ENVIRONMENT",
+            default="",
+            help="Development environment, where the pipeline has several.",
+        ),
+        click.option(
+            "--settings", type=options.FILE, help="deploymentSettings.json with values for the target."
+        ),
+        click.option(
+            "--set",
+            "variables",
+            metavar="NAME=VALUE",
+            multiple=True,
+            help="Value of an environment variable; wins over --settings.",
+        ),
+        click.option(
+            "--connection",
+            "connections",
+            metavar="REF=ID",
+            multiple=True,
+            help="Connection of a connection reference; wins over --settings.",
+        ),
+        click.option("--version", default="", help="Version that the development environment must hold."),
+        click.option("--update", is_flag=True, help="Delete nothing in the target, where an upgrade would."),
+        click.option(
+            "--overwrite-customizations",
+            is_flag=True,
+            help="Remove what was changed in the target by hand.",
+        ),
+        click.option("--note", default="", help="Text for the record."),
+    ]
+    for option in reversed(taken):
+        command = option(command)
+    return command
+
+
+@click.command(cls=Command)
+@_deployment_options
+@options.wait
+@options.timeout
+@options.output("table", "json", "name")
+@pass_session
+def deploy(
+    session: Session,
+    /,
+    form: str,
+    wait: bool,
+    timeout: float | None,
+    **arguments: Any,
+) -> int:
+    """Deploy a solution to the next stage of a pipeline.
+
+    SOLUTION is the unique name of a solution in the development environment. A FILE is uploaded first. An
+    ARTIFACT is artifacts/SHA256, or artifacts/ and the beginning of it, as `artifact list` shows it. The run
+    goes on by itself: Ctrl-C leaves it.
+
+    Examples:
+      pipelinehost deploy ContosoSales -p sales
+      pipelinehost deploy ContosoSales -p sales --stage prod --note "CR 1234" --detach
+      pipelinehost deploy ./ContosoSales_managed.zip -p sales --settings qa.json
+      pipelinehost deploy ContosoSales -p sales --set contoso_Url=https://qa.contoso.com
+      pipelinehost deploy ContosoSales -p sales --connection contoso_Sql=0f1e2d3c
+    """
+    client = session.client
+    pipeline, deployment = _deployment(client, _DeployArguments(**arguments))  # type: ignore[typeddict-item] # click's
+    started = client.deploy(pipeline, **deployment)
+    return follow(client, started, form, wait=wait, timeout=timeout)
+
+
+@click.command(cls=Command)
+@_deployment_options
+@options.output("table", "json")
+@pass_session
+def validate(session: Session, /, form: str, **arguments: Any) -> int:
+    """Check everything that a deployment would check, and change nothing.
+
+    Takes what `deploy` takes. Ends with 0 if the deployment would pass, with 3 if it would not.
+
+    Examples:
+      pipelinehost validate ContosoSales -p sales
+      pipelinehost validate ContosoSales -p sales --stage prod --settings prod.json -o json
+    """
+    client = session.client
+    pipeline, deployment = _deployment(client, _DeployArguments(**arguments))  # type: ignore[typeddict-item] # click's
+    findings: list[Finding] = []
+    summary = api.ValidateDeploymentResponse.Summary()
+    with progress.ValidationView() as view:
+        for response in client.validate(pipeline, **deployment):
+            view.take(response)
+            if response.HasField("finding"):
+                findings.append(response.finding)
+            elif response.HasField("summary"):
+                summary = response.summary
+    if form == "json":
+        shown = {"summary": console.plain(summary), "findings": [console.plain(f) for f in findings]}
+        out().print(console.to_json(shown, indent=2))
+    else:
+        _summary(summary)
+    if summary.deployable:
+        err().print(f"  Next: {console.program()} deploy {_again(arguments)}")
+        return OK
+    err().print(
+        f"  Next: mend what is marked as an error, then: {console.program()} validate {_again(arguments)}"
+    )
+    return RUN_FAILED
+
+
+def _again(arguments: dict[str, Any]) -> str:
+    stage = f" --stage {arguments['stage']}" if arguments["stage"] else ""
+    return clean(f"{arguments['source']} -p {arguments['pipeline']}{stage} …")
+
+
+def _summary(summary: api.ValidateDeploymentResponse.Summary) -> None:
+    word = "ready" if summary.deployable else "not ready"
+    held = f" (holds {summary.installed_version})" if summary.installed_version else ""
+    parts = names.slug(summary.stage)
+    details(
+        [
+            ("result", Text(word, style="green" if summary.deployable else "red")),
+            ("solution", f"{summary.solution} {summary.version}".strip()),
+            ("stage", f"{parts}{held}"),
+            ("errors", str(summary.error_count)),
+            ("warnings", str(summary.warning_count)),
+        ]
+    )
+
+
+def _deployment(client: Client, arguments: _DeployArguments) -> tuple[str, Deployment]:
+    settings = DeploymentSettings()
+    if arguments["settings"] is not None:
+        settings = settings_file.read(arguments["settings"])
+    settings = settings_file.merge(settings, arguments["variables"], arguments["connections"])
+    deployment = Deployment(
+        stage=arguments["stage"],
+        development_environment=arguments["from_"],
+        version=arguments["version"],
+        settings=settings,
+        note=arguments["note"],
+        update=arguments["update"],
+        overwrite_customizations=arguments["overwrite_customizations"],
+    )
+    artifact, solution = artifact_or_solution(client, arguments["source"])
+    if artifact:
+        deployment["artifact"] = artifact
+    else:
+        deployment["solution"] = solution
+    return arguments["pipeline"], deployment

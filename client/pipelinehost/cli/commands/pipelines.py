@@ -1,0 +1,135 @@
+"""``pipeline …``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from pipelinehost import names
+from pipelinehost.cli import console
+from pipelinehost.cli.commands import options
+from pipelinehost.cli.commands.session import Group, Session, pass_session
+from pipelinehost.cli.console import Column, details, enum_word, err, out, show, state
+from pipelinehost.v1.resources_pb2 import Pipeline, Run, Stage
+
+
+@click.group("pipeline", cls=Group)
+def pipeline_group() -> None:
+    """Pipelines: the stages that solutions travel through."""
+
+
+_PIPELINES: list[Column[Pipeline]] = [
+    Column("PIPELINE", lambda p: names.slug(p.name)),
+    Column("DISPLAY NAME", lambda p: p.display_name),
+    Column("FROM", lambda p: ", ".join(names.slug(e) for e in p.development_environments)),
+    Column("STAGES", lambda p: ", ".join(names.slug(s.name) for s in p.stages)),
+]
+
+
+@pipeline_group.command("list")
+@options.filtered
+@options.listed
+@pass_session
+def pipeline_list(session: Session, expression: str, form: str) -> None:
+    """List pipelines with their stages."""
+    nothing = f"There are no pipelines yet.\n  Next: {console.program()} pipeline create --help"
+    show(session.client.pipelines(expression), form, _PIPELINES, nothing=nothing)
+
+
+@pipeline_group.command("show")
+@click.argument("name", metavar="PIPELINE")
+@options.single
+@pass_session
+def pipeline_show(session: Session, name: str, form: str) -> None:
+    """Show a pipeline, its stages, and the newest run to each."""
+    client = session.client
+    found = client.pipeline(name)
+    if form != "table":
+        show([found], form, [], one=True)
+        return
+    details(
+        [
+            ("pipeline", names.slug(found.name)),
+            ("display name", found.display_name),
+            ("description", found.description),
+            ("from", ", ".join(names.slug(e) for e in found.development_environments)),
+            ("redeployment", "allowed" if found.allow_redeployment else "not allowed"),
+        ]
+    )
+    newest = {
+        s.name: next(client.runs(options.filter_text("", stage=s.name), page_size=1), Run())
+        for s in found.stages
+    }
+    columns: list[Column[Stage]] = [
+        Column("STAGE", lambda s: names.slug(s.name)),
+        Column("DISPLAY NAME", lambda s: s.display_name),
+        Column("ENVIRONMENT", lambda s: names.slug(s.environment)),
+        Column("NEWEST RUN", lambda s: names.slug(newest[s.name].name)),
+        Column("STATE", lambda s: state(enum_word(newest[s.name], "state"))),
+        Column("SOLUTION", lambda s: f"{newest[s.name].solution} {newest[s.name].version}".strip()),
+    ]
+    writer = out()
+    writer.print()
+    console.table(writer, columns, list(found.stages))
+
+
+@pipeline_group.command("create")
+@click.argument("name", metavar="PIPELINE")
+@click.option("--from", "sources", metavar="ENVIRONMENT", multiple=True, help="Development environment.")
+@click.option(
+    "--stage",
+    "stages",
+    metavar="STAGE=ENVIRONMENT",
+    multiple=True,
+    required=True,
+    help="In order; one to seven.",
+)
+@click.option("--display-name", default="")
+@click.option("--description", default="")
+@click.option("--allow-redeployment", is_flag=True, help="Let older versions replace newer ones.")
+@options.single
+@pass_session
+def pipeline_create(
+    session: Session,
+    name: str,
+    sources: Sequence[str],
+    stages: Sequence[str],
+    display_name: str,
+    description: str,
+    allow_redeployment: bool,
+    form: str,
+) -> None:
+    """Create a pipeline. To keep it in a file instead, see `apply`.
+
+    Examples:
+      pipelinehost pipeline create sales --from dev --stage qa=qa --stage prod=production
+    """
+    client = session.client
+    pipeline = Pipeline(
+        name=names.pipeline(name.removeprefix("pipelines/")),
+        display_name=display_name,
+        description=description,
+        development_environments=[client.environment(source).name for source in sources],
+        allow_redeployment=allow_redeployment,
+    )
+    for argument in stages:
+        stage, equals, environment = argument.partition("=")
+        if not equals:
+            raise click.BadParameter(f"{argument}: write it as STAGE=ENVIRONMENT.", param_hint="--stage")
+        pipeline.stages.add(
+            name=f"{pipeline.name}/stages/{stage}", environment=client.environment(environment).name
+        )
+    show([client.create_pipeline(pipeline)], form, _PIPELINES, one=True)
+
+
+@pipeline_group.command("delete")
+@click.argument("name", metavar="PIPELINE")
+@options.yes
+@pass_session
+def pipeline_delete(session: Session, name: str, yes: bool) -> None:
+    """Delete a pipeline. Its runs and artifacts stay."""
+    found = session.client.pipeline(name)
+    options.confirm(f"Delete {found.name}?", yes=yes)
+    session.client.delete_pipeline(found.name, etag=found.etag)
+    err().print(f"deleted {found.name}")

@@ -1,0 +1,252 @@
+"""``run …``, and how any command follows the run that it started."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from itertools import islice
+from typing import Any
+
+import click
+
+from pipelinehost import errors, names
+from pipelinehost.cli import console, progress
+from pipelinehost.cli.commands import options
+from pipelinehost.cli.commands.session import Group, Session, pass_session
+from pipelinehost.cli.console import Column, ago, clean, details, enum_word, err, moment, out, show, state
+from pipelinehost.cli.failure import NOT_FINISHED, OK, RUN_FAILED
+from pipelinehost.client import FINISHED, Client
+from pipelinehost.v1.resources_pb2 import Run
+
+
+@click.group("run", cls=Group)
+def run_group() -> None:
+    """Runs: deployments of an artifact to a stage."""
+
+
+def _where(run_: Run) -> str:
+    if run_.stage:
+        return f"{names.slug(run_.pipeline)}/{names.slug(run_.stage)}"
+    return f"{names.slug(run_.target_environment)} (restore)"
+
+
+RUNS: list[Column[Run]] = [
+    Column("RUN", lambda r: names.slug(r.name)),
+    Column("STATE", lambda r: state(enum_word(r, "state"))),
+    Column("SOLUTION", lambda r: r.solution),
+    Column("VERSION", lambda r: r.version),
+    Column("STAGE", _where),
+    Column("REQUESTER", lambda r: r.requester),
+    Column("CREATED", lambda r: moment(r.create_time), lambda r: ago(r.create_time)),
+]
+_STATES = [
+    name.removeprefix("STATE_").lower()
+    for name in dict(Run.State.items())
+    if not name.endswith("UNSPECIFIED")
+]
+
+
+@run_group.command("list")
+@click.option("-p", "--pipeline", help="Only of this pipeline.")
+@click.option("--solution", help="Only of this solution.")
+@click.option("-e", "--environment", help="Only to this environment.")
+@click.option(
+    "--state", "wanted", type=click.Choice(_STATES, case_sensitive=False), help="Only in this state."
+)
+@options.filtered
+@options.limit(30)
+@options.listed
+@pass_session
+def run_list(
+    session: Session,
+    pipeline: str | None,
+    solution: str | None,
+    environment: str | None,
+    wanted: str | None,
+    expression: str,
+    limit: int,
+    form: str,
+) -> None:
+    """List runs, newest first.
+
+    Examples:
+      pipelinehost run list -p sales
+      pipelinehost run list --state failed -n 5
+      pipelinehost run list --filter 'create_time >= "2026-01-31T00:00:00Z"' -o json
+    """
+    client = session.client
+    text = options.filter_text(
+        expression,
+        state=wanted.upper() if wanted else None,
+        pipeline=client.pipeline(pipeline).name if pipeline else None,
+        solution=solution,
+        target_environment=client.environment(environment).name if environment else None,
+    )
+    runs = islice(client.runs(text, page_size=min(limit, 200)), limit)
+    show(runs, form, RUNS, nothing="There are no such runs.")
+
+
+@run_group.command("show")
+@click.argument("name", metavar="RUN")
+@options.single
+@pass_session
+def run_show(session: Session, name: str, form: str) -> None:
+    """Show a run and its steps."""
+    client = session.client
+    found = client.run(name)
+    if form != "table":
+        show([found], form, [], one=True)
+        return
+    details(
+        [
+            ("run", found.name),
+            ("state", state(enum_word(found, "state"))),
+            ("solution", f"{found.solution} {found.version}".strip()),
+            ("artifact", found.artifact),
+            ("from", names.slug(found.source_environment)),
+            ("to", f"{_where(found)}, environment {names.slug(found.target_environment)}"),
+            ("before", found.previous_version),
+            ("requester", found.requester),
+            ("note", found.note),
+            ("attempt", str(found.attempt) if found.attempt > 1 else ""),
+            ("created", moment(found.create_time)),
+            ("finished", moment(found.end_time)),
+            ("errors", str(found.error_count) if found.error_count else ""),
+            ("warnings", str(found.warning_count) if found.warning_count else ""),
+        ]
+    )
+    writer = out()
+    writer.print()
+    steps: list[Column[Any]] = [
+        Column("STEP", lambda s: enum_word(s, "kind").lower()),
+        Column("STATE", lambda s: state(enum_word(s, "state"))),
+        Column("TOOK", _took),
+        Column("DETAIL", lambda s: s.detail),
+    ]
+    console.table(writer, steps, list(found.steps))
+    shown = err()
+    if found.state != Run.STATE_SUCCEEDED:
+        progress.verdict(found, shown)
+
+
+def _took(step: Any) -> str:
+    if not (step.HasField("start_time") and step.HasField("end_time")):
+        return ""
+    nanos = step.end_time.ToNanoseconds() - step.start_time.ToNanoseconds()
+    return console.duration(max(nanos / 1e9, 0))
+
+
+@run_group.command("watch")
+@click.argument("name", metavar="RUN")
+@options.timeout
+@options.single
+@pass_session
+def run_watch(session: Session, name: str, timeout: float | None, form: str) -> int:
+    """Follow a run to its end. Ctrl-C leaves it; the run goes on."""
+    client = session.client
+    return follow(client, client.run(name), form, wait=True, timeout=timeout)
+
+
+@run_group.command("cancel")
+@click.argument("name", metavar="RUN")
+@click.option("--reason", default="", help="Text for the record.")
+@options.single
+@pass_session
+def run_cancel(session: Session, name: str, reason: str, form: str) -> None:
+    """Cancel a run whose import has not begun."""
+    result(session.client.cancel(name, reason=reason), form)
+
+
+@run_group.command("retry")
+@click.argument("name", metavar="RUN")
+@options.wait
+@options.timeout
+@options.single
+@pass_session
+def run_retry(session: Session, name: str, wait: bool, timeout: float | None, form: str) -> int:
+    """Let a failed run go on from the step that failed."""
+    client = session.client
+    return follow(client, client.retry(name), form, wait=wait, timeout=timeout)
+
+
+@run_group.command("resolve")
+@click.argument("name", metavar="RUN")
+@click.option(
+    "--applied/--not-applied", required=True, default=None, help="What you found in the environment."
+)
+@click.option("--reason", required=True, help="How you know; for the record.")
+@options.single
+@pass_session
+def run_resolve(session: Session, name: str, applied: bool, reason: str, form: str) -> None:
+    """Say what became of an import that the host could not decide about.
+
+    Examples:
+      pipelinehost run resolve 01jd… --applied --reason "version 1.2.0.0 is installed"
+      pipelinehost run resolve 01jd… --not-applied --reason "no import in the history"
+    """
+    resolved = session.client.resolve(name, applied=applied, reason=reason)
+    err().print(f"  Next: {console.program()} run watch {names.slug(resolved.name)}")
+    result(resolved, form)
+
+
+@run_group.command("findings")
+@click.argument("name", metavar="RUN")
+@options.output("table", "json", "jsonl")
+@pass_session
+def run_findings(session: Session, name: str, form: str) -> None:
+    """Show what validation and the import found, with causes and remedies."""
+    found = session.client.findings(name)
+    if form != "table":
+        show(found, form, [])
+        return
+    writer = out()
+    count = 0
+    for count, item in enumerate(found, 1):  # noqa: B007 - counted for afterwards
+        writer.print(progress.finding(item, writer))
+    if not count:
+        err().print("Nothing was found.")
+
+
+def follow(client: Client, run_: Run, form: str, *, wait: bool, timeout: float | None = None) -> int:
+    """Shows a run to its end, or leaves it; writes it to stdout."""
+    shown = err()
+    if not wait:
+        shown.print(f"  Next: {console.program()} run watch {names.slug(run_.name)}")
+        result(run_, form)
+        return OK
+    try:
+        last = _watched(client, run_, timeout)
+    except KeyboardInterrupt:
+        shown.print("Left it. The run goes on by itself.")
+        shown.print(f"  Next: {console.program()} run watch {names.slug(run_.name)}")
+        return NOT_FINISHED
+    except errors.DeadlineExceeded:
+        last = client.run(run_.name)
+    progress.verdict(last, shown)
+    result(last, form)
+    if last.state == Run.STATE_SUCCEEDED:
+        return OK
+    return RUN_FAILED if last.state in FINISHED else NOT_FINISHED
+
+
+def _watched(client: Client, run_: Run, timeout: float | None) -> Run:
+    with (
+        progress.view_of(run_) as view,
+        closing(client.watch(run_.name, timeout=timeout, on_interruption=view.lost)) as updates,
+    ):
+        for response in updates:
+            view.take(response)
+            if response.HasField("run"):
+                run_ = response.run
+            # Nothing more happens to it until a person decides.
+            undecided = response.event.run.to if response.HasField("event") else run_.state
+            if undecided == Run.STATE_UNKNOWN:
+                return client.run(run_.name)
+    return run_
+
+
+def result(run_: Run, form: str) -> None:
+    """Writes a run to stdout."""
+    if form == "table":
+        out().print(f"{clean(run_.name)} {enum_word(run_, 'state')}")
+    else:
+        show([run_], form, [], one=True)
