@@ -38,7 +38,7 @@ _SLICE = 3 * 2**18
 _PRIVILEGE = "Microsoft.Dynamics.CRM.RetrieveUserPrivilegeByPrivilegeName"
 _ROWS = 200
 """Rows that are shaped before others get a turn on the loop."""
-_FILE = re.compile(rb'"CustomizationFile"\s*:\s*"([^"\\]*)"')
+_FILE = re.compile(rb'"CustomizationFile"\s*:\s*"')
 _ANNOTATIONS = re.compile(r'odata\.include-annotations="([^"]*)"')
 _PAGE_SIZE = re.compile(r"odata\.maxpagesize=(\d{1,5})")
 _FORMATTED = "OData.Community.Display.V1.FormattedValue"
@@ -768,10 +768,11 @@ def _parse_body(pieces: list[bytes]) -> tuple[dict[str, Any], bytes | None]:
         return {}, None
     content: bytes | None = None
     found = _FILE.search(raw)
-    if found:
+    end = raw.find(b'"', found.end()) if found else -1
+    if found and end >= 0 and raw.find(b"\\", found.end(), end) < 0:
         # Cut out, so that the JSON parser (which holds the interpreter) sees a few hundred bytes.
-        content = found.group(1)
-        raw = raw[: found.start(1)] + raw[found.end(1) :]
+        content = raw[found.end() : end]
+        raw = raw[: found.end()] + raw[end:]
     try:
         body = json.loads(raw)
     except ValueError as error:

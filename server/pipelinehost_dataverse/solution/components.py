@@ -376,9 +376,11 @@ class Inventory:
         content of its files.
         """
         digests: dict[int, bytes] = {}
+        self._owners.clear()
         for found in reversed(self.found):
             hashing = hashlib.sha256()
-            element = found.element
+            # Let go one after the other: freeing a large document at once keeps all other threads waiting.
+            element, found.element = found.element, None
             if element is not None:
                 hashing.update(_serialised(element))
                 container = element.getparent()

@@ -353,7 +353,9 @@ class Execution:
         findings = [_component_finding(c) for c in parts if c.severity is not Severity.INFO]
         if progress.state is not OperationState.SUCCEEDED:
             findings.insert(0, _import_failed(where, *_reason(progress, result)))
-        await self.journal.record(findings=findings, results=[_component_result(c) for c in parts])
+        # A large package has thousands.
+        results = await asyncio.to_thread(lambda: [_component_result(c) for c in parts])
+        await self.journal.record(findings=findings, results=results)
         if progress.state is not OperationState.SUCCEEDED:
             raise Stopped(findings[0], recorded=True)
         count = sum(c.kind != "solutionManifest" for c in parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -336,7 +337,12 @@ def _last(
 
 def _same_connector(one: str, other: str) -> bool:
     """Connector ids are compared by their last part and without letter case, as Dataverse does."""
-    return _short(one).casefold() == _short(other).casefold()
+    return _compared(one) == _compared(other)
+
+
+@functools.lru_cache(maxsize=1024)  # every reference is compared with every connection
+def _compared(connector_id: str) -> str:
+    return _short(connector_id).casefold()
 
 
 def _short(connector_id: str) -> str:
