@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
-from pipelinehost.errors import ResourceExhausted
+from pipelinehost.errors import ResourceExhausted, Unavailable
 from pipelinehost.v1.resources_pb2 import Event, Run, RunError
 from pipelinehost_server import rules
 from pipelinehost_server.deployment.findings import CATALOGUE, finding
@@ -104,13 +104,13 @@ class Dispatcher:
                 pass
             except LookAgain as later:
                 self._look_again(name, later.after)
-            except ResourceExhausted:
+            except (ResourceExhausted, Unavailable):  # the store's words, not about this run
                 raise
             except Exception:  # noqa: BLE001 - whatever it is, the run must get an end
                 await self._defect(journal)
         except Fenced:
             pass
-        except Exception:  # noqa: BLE001 - the store may be full; the run stays due
+        except Exception:  # noqa: BLE001 - the store may be full or locked; the run stays due
             _log.exception("%s could not be advanced; trying again in %s s", name, _STORE_RETRY_SECONDS)
             self._look_again(name, timedelta(seconds=_STORE_RETRY_SECONDS))
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from tests.unit.deployment.conftest import Host, once
 
+from pipelinehost.errors import Unavailable
+from pipelinehost.v1.errors_pb2 import ErrorReason
 from pipelinehost.v1.pipeline_host_pb2 import CancelRunRequest, ResolveRunRequest, RetryRunRequest
 from pipelinehost.v1.resources_pb2 import Event, Run, Step
 from pipelinehost_dataverse.solution import Table, new_manifest, write
 from pipelinehost_dataverse.webapi import AnswerLost, Reconciled, Verdict, WebApi
+from pipelinehost_server.deployment import dispatcher
+from pipelinehost_server.store import Transaction
 
 
 def managed(name: str = "Sales", version: str = "1.0.0.0") -> bytes:
@@ -77,3 +82,25 @@ async def test_a_run_resolved_as_not_applied_is_retried_at_once(
     assert (ended.state, ended.steps[1].state) == (Run.STATE_SUCCEEDED, Step.STATE_SUCCEEDED)
     assert await host.history("qa") == ["1.0.0.0"]
     assert host.events(ended)[-1].kind == Event.KIND_RUN_STATE_CHANGED
+
+
+async def test_a_run_outlives_a_store_that_could_not_be_written(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "_STORE_RETRY_SECONDS", 0.05)
+    locked = Unavailable(ErrorReason.ERROR_REASON_HOST_UNAVAILABLE, "another program keeps the store locked")
+    fails = [Step.KIND_VALIDATE, Step.KIND_IMPORT, Step.KIND_VERIFY]
+    save_run = Transaction.save_run
+
+    def sometimes(self: Transaction, run: Run, *rest: Any, **more: Any) -> Run:
+        step = next((s.kind for s in run.steps if s.state == Step.STATE_RUNNING), Step.KIND_UNSPECIFIED)
+        if step in fails:
+            fails.remove(step)
+            raise locked
+        return save_run(self, run, *rest, **more)
+
+    monkeypatch.setattr(Transaction, "save_run", sometimes)
+    artifact = await host.upload(managed())
+    ended = await host.ended(await host.asked(artifact=artifact.name, stage="qa"))
+    assert (ended.state, ended.error.code, fails) == (Run.STATE_SUCCEEDED, "", [])
+    assert await host.history("qa") == ["1.0.0.0"]
