@@ -39,8 +39,6 @@ from pipelinehost_dataverse.solution import (
 
 OFFICE = "/providers/Microsoft.PowerApps/apis/shared_office365"
 PIPELINES = ("a", "b")
-PATIENCE = 180.0
-"""Seconds after which a call or a run that has not come to its end is given up, and reported."""
 _BROKEN = {"ENVIRONMENT_UNREACHABLE", "ENVIRONMENT_ERROR"}
 """How a run may fail whose environment was killed in the middle of an answer; a retry then helps."""
 
@@ -58,6 +56,7 @@ class Lane(threading.Thread):
         record: told of everything.
         folder: for the packages that it sends.
         enough: asked before each journey.
+        patience: seconds after which a call or a run that has not come to its end is given up.
     """
 
     def __init__(
@@ -69,6 +68,7 @@ class Lane(threading.Thread):
         record: Record,
         folder: Path,
         enough: Callable[[], bool],
+        patience: float,
     ) -> None:
         super().__init__(name=f"lane-{number}", daemon=True)
         self._number = number
@@ -78,10 +78,11 @@ class Lane(threading.Thread):
         self._record = record
         self._folder = folder
         self._enough = enough
+        self._patience = patience
         self._versions = itertools.count(1)
 
     def run(self) -> None:
-        """Go on until it is enough."""
+        """Go on until it is enough, or something has gone wrong."""
         sides = itertools.cycle((INSIDE, OUTSIDE) if self._number % 2 else (OUTSIDE, INSIDE))
         journeys = (self._develop, self._develop, self._promote, self._promote, self._mend, self._cancel)
         for side in sides:
@@ -92,6 +93,7 @@ class Lane(threading.Thread):
                 journey(side, self._random.choice(PIPELINES))
             except Exception as error:  # noqa: BLE001 - whatever a client meets, it must not have met it
                 self._record.violated(f"{self.name}, {journey.__name__}, {side}: {error!r}")
+                return
 
     def _develop(self, side: str, pipeline: str) -> None:
         """An unmanaged package is restored into development, and its solution goes to production."""
@@ -258,7 +260,7 @@ class Lane(threading.Thread):
         if side == OUTSIDE:
             body = {"name": connection, "properties": {"apiId": OFFICE, "displayName": "Mail"}}
             address = f"{self._urls[environment]}/connectivity/connections?api-version=1"
-            ends = time.monotonic() + PATIENCE
+            ends = time.monotonic() + self._patience
             while True:
                 try:
                     if httpx.post(address, json=body, timeout=10).status_code in (200, 201, 409):
@@ -280,7 +282,7 @@ class Lane(threading.Thread):
 
     def _told(self, call: Callable[[], T]) -> T:
         """The answer to a call that is repeated until there is one."""
-        ends = time.monotonic() + PATIENCE
+        ends = time.monotonic() + self._patience
         while True:
             try:
                 return call()
@@ -306,7 +308,7 @@ class Lane(threading.Thread):
             watched.interruptions += 1
 
         run: Run | None = None
-        for update in self._client.watch(name, timeout=PATIENCE, on_interruption=interrupted_):
+        for update in self._client.watch(name, timeout=self._patience, on_interruption=interrupted_):
             if update.HasField("event"):
                 watched.sequences.append(update.event.sequence)
             elif update.HasField("run"):

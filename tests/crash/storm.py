@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.crash import checks
-from tests.crash.lane import PATIENCE, PIPELINES, Lane
+from tests.crash.lane import PIPELINES, Lane
 from tests.crash.record import INSIDE, OUTSIDE, Record
 from tests.e2e.processes import EmulatorProcess, HostProcess
 from tests.e2e.proxy import Proxy
@@ -66,16 +66,25 @@ class Storm:
         kills: kill -9 of the host.
         seed: the same seed makes the same choices; what they hit depends on the machine.
         pace: seconds that an import takes at least.
+        patience: seconds after which a call or a run that has not come to its end is given up.
         say: told now and then how far it is.
     """
 
     def __init__(
-        self, folder: Path, kills: int, seed: int, *, pace: float = 0.3, say: Callable[[str], None]
+        self,
+        folder: Path,
+        kills: int,
+        seed: int,
+        *,
+        pace: float = 0.3,
+        patience: float = 180.0,
+        say: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._folder = folder
         self._kills = kills
         self._seed = seed
         self._say = say
+        self._patience = patience
         self._random = random.Random(seed)
         self._wind = random.Random(f"{seed}/wind")
         self._record = Record()
@@ -109,7 +118,7 @@ class Storm:
                 self._storm(client)
                 self._over.set()
                 for lane in lanes:
-                    lane.join(2 * PATIENCE)
+                    lane.join(2 * self._patience)
                     if lane.is_alive():
                         self._record.violated(f"{lane.name} does not come to an end")
                 self._stuck(client)
@@ -155,7 +164,7 @@ class Storm:
             return self._over.is_set() and len(self._record.asked) >= quota
 
         return [
-            Lane(number, self._seed, client, urls, self._record, packages, enough)
+            Lane(number, self._seed, client, urls, self._record, packages, enough, self._patience)
             for number, client in enumerate(clients)
         ]
 
