@@ -67,6 +67,11 @@ async def test_the_metadata_document_agrees_with_what_is_answered(travel: Asked)
             await travel.get(f"{name}?$top=1&$expand={link.attrib['Name']}")
             target = link.attrib["Type"].removeprefix("Collection(").removesuffix(")").removeprefix("mscrm.")
             assert target in types
+    known = {*types, *(c.attrib["Name"] for c in root.iter(f"{space}ComplexType"))}
+    used = {e.attrib["Type"] for kind in ("Property", "ReturnType") for e in root.iter(f"{space}{kind}")}
+    assert {name for name in used if not name.startswith("Edm.")} == {
+        f"mscrm.{name}" for name in known - types.keys()
+    }
     operations = {o.attrib["Name"] for kind in ("Action", "Function") for o in root.iter(f"{space}{kind}")}
     assert operations == {*face._ACTIONS, *face._FUNCTIONS}
 
