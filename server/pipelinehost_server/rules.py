@@ -20,21 +20,37 @@ TRANSITIONS: Mapping[Run.State, frozenset[Run.State]] = {
     ),
     Run.STATE_VALIDATING: frozenset({Run.STATE_WAITING_FOR_TARGET, Run.STATE_DEPLOYING, *_WORKING}),
     Run.STATE_WAITING_FOR_TARGET: frozenset({Run.STATE_VALIDATING, Run.STATE_DEPLOYING, *_WORKING}),
-    Run.STATE_DEPLOYING: frozenset({Run.STATE_SUCCEEDED, Run.STATE_FAILED, Run.STATE_UNKNOWN}),
-    Run.STATE_UNKNOWN: frozenset({Run.STATE_DEPLOYING, Run.STATE_FAILED}),
+    Run.STATE_DEPLOYING: frozenset({Run.STATE_SUCCEEDED, Run.STATE_UNKNOWN, Run.STATE_CANCELLING, *_WORKING}),
+    Run.STATE_CANCELLING: frozenset({Run.STATE_DEPLOYING, Run.STATE_UNKNOWN, *_WORKING}),
+    Run.STATE_UNKNOWN: frozenset({Run.STATE_DEPLOYING, Run.STATE_CANCELLING, *_WORKING}),
     Run.STATE_FAILED: frozenset({Run.STATE_QUEUED}),
     Run.STATE_SUCCEEDED: frozenset(),
     Run.STATE_CANCELLED: frozenset(),
 }
-"""Which state may follow which. Once the import has begun a run cannot be cancelled."""
-
-CANCELLABLE = frozenset(s for s, after in TRANSITIONS.items() if Run.STATE_CANCELLED in after)
-"""States in which the import has not begun."""
+"""Which state may follow which."""
 
 
 def may_follow(before: Run.State, after: Run.State) -> bool:
     """Whether a run may go from one state to another; staying is always allowed."""
     return before == after or after in TRANSITIONS.get(before, frozenset())
+
+
+def cancelled(run: Run, *, sent: bool) -> Run.State | None:
+    """What a run becomes when somebody cancels it; None where that cannot be.
+
+    Until its import is sent the host decides alone. Afterwards it can only ask the environment, and only
+    while the import is under way.
+
+    Args:
+        run: as it is.
+        sent: whether its import may have been received.
+    """
+    if run.state in (Run.STATE_QUEUED, Run.STATE_VALIDATING, Run.STATE_WAITING_FOR_TARGET):
+        return Run.STATE_CANCELLED
+    done = any(s.kind == Step.KIND_IMPORT and s.state == Step.STATE_SUCCEEDED for s in run.steps)
+    if run.state != Run.STATE_DEPLOYING or done:
+        return None
+    return Run.STATE_CANCELLING if sent else Run.STATE_CANCELLED
 
 
 def state_name(state: Run.State) -> str:

@@ -316,7 +316,7 @@ async def test_a_second_import_waits_and_says_so(tmp_path: Path) -> None:
                 await impatient.start_import(V1, intent)
             assert (caught.value.code, caught.value.retry_after) == (SOLUTION_LOCK, 2)
             second = await web.prepare_import("Expenses", Version.parse("1.0"), upgrade=False)
-            again = await web.start_import(V1, second, on_wait=told.append)
+            again = await web.telling(told.append).start_import(V1, second)
             assert [(w.code, w.attempt) for w in told] == [(SOLUTION_LOCK, 1)]
             assert told[0].seconds >= 2
             assert (await ended(web, again)).state is OperationState.SUCCEEDED

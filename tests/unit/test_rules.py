@@ -111,12 +111,22 @@ def test_every_state_has_its_row(before: Run.State) -> None:
     assert before in rules.TRANSITIONS
 
 
-def test_a_run_is_not_cancelled_once_its_import_has_begun() -> None:
-    assert {rules.state_name(s) for s in rules.CANCELLABLE} == {
-        "QUEUED",
-        "VALIDATING",
-        "WAITING_FOR_TARGET",
-    }
+@pytest.mark.parametrize("sent", [False, True])
+@pytest.mark.parametrize("imported", [False, True])
+def test_who_decides_about_a_cancel(sent: bool, imported: bool) -> None:
+    """Until the import is sent the host, then the environment, and nobody when it is done."""
+    found = {}
+    for state in Run.State.values():
+        run = Run(state=state, steps=rules.deployment_steps(export=False))
+        run.steps[1].state = Step.STATE_SUCCEEDED if imported else Step.STATE_RUNNING
+        after = rules.cancelled(run, sent=sent)
+        if after is not None:
+            assert rules.may_follow(state, after)
+            found[rules.state_name(state)] = rules.state_name(after)
+    expected = dict.fromkeys(("QUEUED", "VALIDATING", "WAITING_FOR_TARGET"), "CANCELLED")
+    if not imported:
+        expected["DEPLOYING"] = "CANCELLING" if sent else "CANCELLED"
+    assert found == expected
 
 
 def test_an_upload_has_nothing_to_export() -> None:

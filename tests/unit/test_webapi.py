@@ -228,7 +228,7 @@ async def test_retry_after_is_honoured_and_waits_are_told() -> None:
     clock, told = Time(), list[Wait]()
     script = Script(refusal(429, "0x80072321", "too much", Retry_After="7"), *[answer(STAGED)])
     async with api(script, clock.policy()) as web:
-        await web.stage_solution(b"zip", on_wait=told.append)
+        await web.telling(told.append).stage_solution(b"zip")
     assert clock.slept == [7]
     assert told == [Wait("POST StageSolution", 7, 1, "0x80072321", "too much")]
 

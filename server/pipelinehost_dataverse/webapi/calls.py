@@ -36,7 +36,10 @@ from pipelinehost_dataverse.webapi.errors import (
 from pipelinehost_dataverse.webapi.model import Wait
 
 OnWait = Callable[[Wait], None]
-"""Told of each wait before it begins; must return at once."""
+"""Told of each wait before it begins, when nothing is under way; must return at once.
+
+What it raises comes out of the call in place of the wait.
+"""
 
 OFF_LOOP = 2**20
 """Bytes from which encoding and parsing leave the event loop."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import re
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -123,6 +124,7 @@ class WebApi:
         self._base = _under(home, "api/data/v9.2/")
         self._connectivity = _under(beside, "connectivity/") if beside is not None else None
         self._calls = Calls(transport or NetworkTransport(self._policy.connect_seconds), token, self._policy)
+        self._on_wait: OnWait | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -135,6 +137,12 @@ class WebApi:
     async def aclose(self) -> None:
         """Close the connections; calling it twice does no harm."""
         await self._calls.aclose()
+
+    def telling(self, on_wait: OnWait) -> Self:
+        """This environment for one who is told of each wait; the connections stay common, and this one's."""
+        told = copy.copy(self)
+        told._on_wait = on_wait
+        return told
 
     async def who_am_i(self) -> WhoAmI:
         """The identity under which the environment sees us; also the cheapest probe."""
@@ -287,9 +295,7 @@ class WebApi:
         """Solution operations under way in the environment, whoever started them; oldest first."""
         return [o for o in await self._operations("statecode ne 3") if o.state is OperationState.RUNNING]
 
-    async def export_solution(
-        self, unique_name: str, *, managed: bool, on_wait: OnWait | None = None
-    ) -> bytes:
+    async def export_solution(self, unique_name: str, *, managed: bool) -> bytes:
         """Export a solution and return the package.
 
         Raises:
@@ -297,7 +303,7 @@ class WebApi:
 
         """
         started = await self._action(
-            "ExportSolutionAsync", Body({"SolutionName": unique_name, "Managed": managed}), on_wait
+            "ExportSolutionAsync", Body({"SolutionName": unique_name, "Managed": managed})
         )
         operation_id, job_id = started.id("AsyncOperationId"), started.id("ExportJobId")
         policy = self._policy
@@ -323,13 +329,12 @@ class WebApi:
             Body({"ExportJobId": job_id}),
             seconds=policy.action_seconds,
             cap=int(policy.package_bytes * _BASE64) + 64 * 1024,
-            on_wait=on_wait,
         )
         return await answer.package("ExportSolutionFile")
 
-    async def stage_solution(self, package: bytes, *, on_wait: OnWait | None = None) -> StageResult:
+    async def stage_solution(self, package: bytes) -> StageResult:
         """Have the environment validate a package; nothing is installed. A failed validation is a result."""
-        return records.stage_result(await self._action("StageSolution", Body({}, package), on_wait))
+        return records.stage_result(await self._action("StageSolution", Body({}, package)))
 
     async def discard_upload(self, upload_id: str) -> None:
         """Remove the upload that ``stage_solution`` left; one that is gone already is fine.
@@ -376,7 +381,6 @@ class WebApi:
         overwrite_customizations: bool = False,
         publish_workflows: bool = True,
         parameters: Sequence[ConnectionParameter | VariableParameter] = (),
-        on_wait: OnWait | None = None,
     ) -> ImportOperation:
         """Post the import, once. It is posted again only when the environment answered that it is busy.
 
@@ -394,7 +398,7 @@ class WebApi:
         if parameters:
             members["ComponentParameters"] = [_parameter(p) for p in parameters]
         try:
-            answer = await self._action(intent.mode.value, Body(members, package), on_wait)
+            answer = await self._action(intent.mode.value, Body(members, package))
             return ImportOperation(answer.id("ImportJobKey"), answer.id("AsyncOperationId"))
         except BadAnswer as error:
             raise AnswerLost(
@@ -503,7 +507,7 @@ class WebApi:
         members: dict[str, object] = {"statecode": 3, "statuscode": 32}
         await self._write("PATCH", url, "PATCH asyncoperations", Body(members))
 
-    async def publish_all(self, *, on_wait: OnWait | None = None) -> None:
+    async def publish_all(self) -> None:
         """Publish all customizations; repeating it does no harm."""
         await self._write(
             "POST",
@@ -511,7 +515,6 @@ class WebApi:
             "POST PublishAllXml",
             Body({}),
             seconds=self._policy.action_seconds,
-            on_wait=on_wait,
         )
 
     # ---- what the methods share ----
@@ -519,7 +522,8 @@ class WebApi:
     async def _get(self, url: str, operation: str) -> Answer:
         policy = self._policy
         return await self._calls.make(
-            Call("GET", url, operation, _scope(url), policy.read_seconds, cap=policy.answer_bytes)
+            Call("GET", url, operation, _scope(url), policy.read_seconds, cap=policy.answer_bytes),
+            self._on_wait,
         )
 
     async def _write(
@@ -531,7 +535,6 @@ class WebApi:
         *,
         seconds: float | None = None,
         cap: int | None = None,
-        on_wait: OnWait | None = None,
     ) -> Answer:
         policy = self._policy
         call = Call(
@@ -543,16 +546,15 @@ class WebApi:
             body,
             cap or policy.answer_bytes,
         )
-        return await self._calls.make(call, on_wait)
+        return await self._calls.make(call, self._on_wait)
 
-    async def _action(self, name: str, body: Body, on_wait: OnWait | None) -> Record:
+    async def _action(self, name: str, body: Body) -> Record:
         answer = await self._write(
             "POST",
             self._base + name,
             f"POST {name}",
             body,
             seconds=self._policy.action_seconds,
-            on_wait=on_wait,
         )
         return Record(await answer.json(), answer)
 

@@ -12,7 +12,7 @@ from pipelinehost.errors import ResourceExhausted, Unavailable
 from pipelinehost.v1.resources_pb2 import Event, Run, RunError
 from pipelinehost_server import rules
 from pipelinehost_server.deployment.findings import CATALOGUE, finding
-from pipelinehost_server.deployment.journal import Journal, Parked
+from pipelinehost_server.deployment.journal import HOST, Journal, Parked
 from pipelinehost_server.deployment.run import Execution, LookAgain
 from pipelinehost_server.store import Fenced, Store
 
@@ -68,6 +68,10 @@ class Dispatcher:
             # Whoever has changed a run that was to be looked at later does not wait for that.
             if (timer := self._later.pop(event.subject, None)) is not None:
                 timer.cancel()
+            # A run that was cancelled does nothing more: not even wait for an answer.
+            ended = event.run.to == Run.STATE_CANCELLED and event.actor != HOST
+            if ended and (task := self._tasks.get(event.subject)) is not None:
+                task.cancel()
             self._wake.set()
 
     async def _run(self) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar, cast
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -18,9 +21,16 @@ from pipelinehost.v1.resources_pb2 import (
     Step,
 )
 from pipelinehost_server import rules
-from pipelinehost_server.store import KEEP, Keep, Store, Transaction
+from pipelinehost_server.store import KEEP, Fenced, Keep, Store, Transaction
 
+_M = TypeVar("_M", bound=Callable[..., Awaitable[Any]])
 _ALL = 1_000_000
+CANCEL = "import.cancel"
+"""Noted when somebody wished that an import be cancelled which may have been received."""
+WISHED, REFUSED = b"wished", b"refused"
+"""What is noted there: the environment is to be asked, or it has refused."""
+IMPORT_NOTES = ("import.intent", "import.operation", "import.nothing_since", CANCEL)
+"""All that is noted of an import; dropped when its outcome is recorded or it begins anew."""
 HOST = "host"
 """Actor of what the host does by itself."""
 
@@ -29,17 +39,30 @@ class Parked(Exception):
     """The run waits for something and lets go of everything; it is gone on with when that has come."""
 
 
+def _in_turn(method: _M) -> _M:
+    """A write of a journal; it begins with the run as the write before has left it."""
+
+    @functools.wraps(method)
+    async def wrapped(self: Any, *arguments: Any, **named: Any) -> Any:
+        async with self._turn:
+            return await method(self, *arguments, **named)
+
+    return cast("_M", wrapped)
+
+
 class Journal:
     """One attempt to advance a run, fenced by the run's epoch.
 
     Each write is one transaction: the run's new state, its events, and what a step has found out. A write
-    raises ``Fenced`` as soon as somebody else has taken the run on (a cancel, or another claim).
+    raises ``Fenced`` as soon as somebody else has taken the run on (a cancel, or another claim). Several
+    tasks may write: the one that works, and those that tell of its waits.
     """
 
     def __init__(self, store: Store, run: Run, epoch: int) -> None:
         self._store = store
         self.run = run
         self._epoch = epoch
+        self._turn = asyncio.Lock()
 
     @classmethod
     async def claim(cls, store: Store, name: str) -> Journal:
@@ -51,6 +74,17 @@ class Journal:
         """What was noted under this key, by this attempt or an earlier one."""
         return self._store.reads.output(self.run.name, key)
 
+    def let_go(self) -> None:
+        """Stop here if somebody else has taken the run on; for those who read for long without a write.
+
+        Raises:
+            Fenced: somebody has.
+        """
+        current = self._store.reads.epoch(self.run.name)
+        if current != self._epoch:
+            raise Fenced(self.run.name, self._epoch, current)
+
+    @_in_turn
     async def note(self, key: str, value: bytes) -> None:
         """Remember a value durably, before anything that relies on it is done."""
         name, epoch = self.run.name, self._epoch
@@ -78,7 +112,8 @@ class Journal:
         step = self._step(kind)
         if step.state in (Step.STATE_SUCCEEDED, Step.STATE_SKIPPED):
             return
-        if step.state != Step.STATE_RUNNING or self.run.state not in (state, Run.STATE_UNKNOWN):
+        in_doubt = (Run.STATE_UNKNOWN, Run.STATE_CANCELLING)
+        if step.state != Step.STATE_RUNNING or self.run.state not in (state, *in_doubt):
             await self._change(kind, Step.STATE_RUNNING, state)
         detail = await work()
         await self._change(kind, Step.STATE_SUCCEEDED, state, detail)
@@ -88,8 +123,9 @@ class Journal:
         if self._step(kind).state == Step.STATE_PENDING:
             await self._change(kind, Step.STATE_SKIPPED, self.run.state, detail)
 
+    @_in_turn
     async def take_target(self) -> None:
-        """Take the target environment, or wait in its queue. From here on the run cannot be cancelled.
+        """Take the target environment, or wait in its queue.
 
         Raises:
             Parked: another run has it, or was there before.
@@ -111,16 +147,19 @@ class Journal:
         if self.run.state == Run.STATE_WAITING_FOR_TARGET:
             raise Parked
 
-    async def progress(self, kind: Step.Kind, percent: int, detail: str) -> None:
-        """Say how far a step is. Call it at most once a second."""
+    @_in_turn
+    async def progress(self, kind: Step.Kind, percent: int | None, detail: str) -> None:
+        """Say how far a step is; None leaves the percent as it is. Call it at most once a second."""
         run = _copy(self.run)
         step = _step_of(run, kind)
-        if (step.percent, step.detail) == (percent, detail):
+        percent = step.percent if percent is None else percent
+        if step.state != Step.STATE_RUNNING or (step.percent, step.detail) == (percent, detail):
             return
         step.percent, step.detail = percent, detail
         told = Progress(step=kind, percent=percent, detail=detail)
         await self._save(run, [_event(run, Event.KIND_PROGRESS, progress=told)])
 
+    @_in_turn
     async def record(
         self,
         *,
@@ -152,6 +191,7 @@ class Journal:
 
         self.run = await self._store.write(job)
 
+    @_in_turn
     async def forget_findings(self, kind: Step.Kind) -> None:
         """Drop what an interrupted or failed attempt of a step has found, before it is done again."""
         found = [f for f in self._store.reads.findings(self.run.name, _ALL) if f.step == kind]
@@ -167,6 +207,7 @@ class Journal:
 
         self.run = await self._store.write(job)
 
+    @_in_turn
     async def drop(self, *keys: str) -> None:
         """Forget noted values, because what they stand for is known not to have happened."""
         run, epoch = self.run, self._epoch
@@ -177,6 +218,7 @@ class Journal:
 
         self.run = await self._store.write(job)
 
+    @_in_turn
     async def fail(self, error: RunError) -> None:
         """End the run as failed; a retry goes on from the step that failed."""
         run = _copy(self.run)
@@ -193,6 +235,35 @@ class Journal:
         events.append(self._moved(run, Run.STATE_FAILED))
         await self._save(run, events, held=None, waiting=False)
 
+    @_in_turn
+    async def cancelled(self) -> None:
+        """End the run as cancelled: its import was not applied, and will not be."""
+        run, epoch = _copy(self.run), self._epoch
+        event = end_cancelled(run, HOST, "")
+
+        def job(tx: Transaction) -> Run:
+            forget_cancelled(tx, run)
+            return tx.save_run(run, [event], epoch=epoch)
+
+        self.run = await self._store.write(job)
+
+    @_in_turn
+    async def keep_on(self, message: str) -> None:
+        """Leave the state CANCELLING, because the environment does not cancel the import.
+
+        That somebody wished it stays noted: should the environment have cancelled it all the same, the run is
+        cancelled.
+        """
+        run, epoch = _copy(self.run), self._epoch
+        events = [moved(run, Run.STATE_DEPLOYING, HOST, message)]
+
+        def job(tx: Transaction) -> Run:
+            tx.put_output(run.name, CANCEL, REFUSED)
+            return tx.save_run(run, events, epoch=epoch)
+
+        self.run = await self._store.write(job)
+
+    @_in_turn
     async def succeed(self) -> None:
         """End the run; the values of its settings are not needed any more."""
         run, epoch = _copy(self.run), self._epoch
@@ -206,6 +277,7 @@ class Journal:
 
         self.run = await self._store.write(job)
 
+    @_in_turn
     async def cannot_tell(self, error: RunError) -> None:
         """Say that the outcome of the import is unknown; the run keeps its target."""
         run = _copy(self.run)
@@ -220,17 +292,20 @@ class Journal:
             and self._step(Step.KIND_IMPORT).state == Step.STATE_RUNNING
         )
 
+    @_in_turn
     async def go_on(self) -> None:
         """Leave the state UNKNOWN, because the outcome can be told now."""
         if self.run.state != Run.STATE_UNKNOWN:
             return
         run = _copy(self.run)
         run.ClearField("error")
-        await self._save(run, [self._moved(run, Run.STATE_DEPLOYING)])
+        wished = self.output(CANCEL) == WISHED
+        await self._save(run, [self._moved(run, Run.STATE_CANCELLING if wished else Run.STATE_DEPLOYING)])
 
     def _step(self, kind: Step.Kind) -> Step:
         return _step_of(self.run, kind)
 
+    @_in_turn
     async def _change(
         self,
         kind: Step.Kind,
@@ -271,6 +346,22 @@ class Journal:
 
     def _moved(self, run: Run, state: Run.State) -> Event:
         return moved(run, state, HOST)
+
+
+def end_cancelled(run: Run, actor: str, message: str) -> Event:
+    """Put a run into its end as cancelled and give the event of it."""
+    for step in run.steps:
+        if step.state == Step.STATE_RUNNING:
+            step.state = Step.STATE_PENDING
+    run.ClearField("error")
+    run.end_time.CopyFrom(_now())
+    return moved(run, Run.STATE_CANCELLED, actor, message)
+
+
+def forget_cancelled(tx: Transaction, run: Run) -> None:
+    """Drop what a cancelled run does not need any more."""
+    tx.delete_secret(settings_key(run.name))
+    tx.delete_outputs(run.name, IMPORT_NOTES)
 
 
 def moved(run: Run, state: Run.State, actor: str, message: str = "") -> Event:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import cast
 
@@ -45,21 +47,35 @@ from pipelinehost.v1.resources_pb2 import (
     Step,
 )
 from pipelinehost_dataverse.solution import Solution
-from pipelinehost_dataverse.webapi import DataverseError
+from pipelinehost_dataverse.webapi import DataverseError, Wait, WebApi
 from pipelinehost_server import rules
 from pipelinehost_server.blobs import Blobs
 from pipelinehost_server.config import Config
 from pipelinehost_server.deployment.dispatcher import Dispatcher
 from pipelinehost_server.deployment.environments import Environments, as_host_error
 from pipelinehost_server.deployment.findings import subject
-from pipelinehost_server.deployment.journal import Journal, moved, settings_key
+from pipelinehost_server.deployment.journal import (
+    CANCEL,
+    IMPORT_NOTES,
+    WISHED,
+    Journal,
+    end_cancelled,
+    forget_cancelled,
+    moved,
+    settings_key,
+)
 from pipelinehost_server.deployment.packages import Packages, Stopped, same_version
 from pipelinehost_server.deployment.run import Execution
-from pipelinehost_server.deployment.validation import Plan, Validation, merge_settings
+from pipelinehost_server.deployment.validation import (
+    Plan,
+    Validation,
+    environment_finding,
+    merge_settings,
+    wait_words,
+)
 from pipelinehost_server.encryption import Encryption
 from pipelinehost_server.store import Once, Reads, Store, Transaction
 
-_IMPORT_NOTES = ("import.intent", "import.operation", "import.nothing_since")
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
@@ -197,33 +213,26 @@ class Deployment:
         return await self._store.write(job)
 
     async def cancel(self, request: CancelRunRequest, caller: str, once: Once) -> Run:
-        """Cancel a run whose import has not begun.
+        """Cancel a run: at once until its import is sent, afterwards if the environment still can.
 
         Raises:
             NotFound: no such run.
-            FailedPrecondition: it is finished, or its import has begun.
+            FailedPrecondition: it is finished or being cancelled, or its import is done or in doubt.
         """
 
-        def change(run: Run) -> Event:
-            if run.state not in rules.CANCELLABLE or run.state == Run.STATE_FAILED:
-                begun = run.state in (Run.STATE_DEPLOYING, Run.STATE_UNKNOWN)
-                raise FailedPrecondition(
-                    ErrorReason.ERROR_REASON_RUN_NOT_CANCELLABLE,
-                    f"{run.name} is {rules.state_name(run.state)}: "
-                    + ("its import has begun." if begun else "it is finished."),
-                    remedy="Wait for its end; then deploy another version or redeploy an older one."
-                    if begun
-                    else "There is nothing left to cancel.",
-                )
-            for step in run.steps:
-                if step.state == Step.STATE_RUNNING:
-                    step.state = Step.STATE_PENDING
-            run.end_time.GetCurrentTime()
-            return moved(run, Run.STATE_CANCELLED, caller, request.reason)
+        def change(tx: Transaction, run: Run) -> Event:
+            # The epoch is new already: whoever advances the run can note no intent, and so sends nothing.
+            sent = any(tx.output(run.name, note) is not None for note in IMPORT_NOTES)
+            state = rules.cancelled(run, sent=sent)
+            if state is None:
+                raise _not_cancellable(run)
+            if state == Run.STATE_CANCELLED:
+                forget_cancelled(tx, run)
+                return end_cancelled(run, caller, request.reason)
+            tx.put_output(run.name, CANCEL, WISHED)
+            return moved(run, state, caller, request.reason)
 
-        return await self._change(
-            request.name, once, change, lambda tx, run: tx.delete_secret(settings_key(run.name))
-        )
+        return await self._change(request.name, once, change)
 
     async def retry(self, request: RetryRunRequest, caller: str, once: Once) -> Run:
         """Let a failed run go on from the step that failed.
@@ -233,7 +242,7 @@ class Deployment:
             FailedPrecondition: it has not failed.
         """
 
-        def change(run: Run) -> Event:
+        def change(tx: Transaction, run: Run) -> Event:
             if run.state != Run.STATE_FAILED:
                 raise FailedPrecondition(
                     ErrorReason.ERROR_REASON_RUN_NOT_RETRYABLE,
@@ -246,11 +255,10 @@ class Deployment:
             run.attempt += 1
             run.ClearField("error")
             run.ClearField("end_time")
+            tx.delete_outputs(run.name, IMPORT_NOTES)
             return moved(run, Run.STATE_QUEUED, caller)
 
-        return await self._change(
-            request.name, once, change, lambda tx, run: tx.delete_outputs(run.name, _IMPORT_NOTES)
-        )
+        return await self._change(request.name, once, change)
 
     async def resolve(self, request: ResolveRunRequest, caller: str, once: Once) -> Run:
         """Take a person's word for what became of an import.
@@ -273,7 +281,7 @@ class Deployment:
             )
         applied = request.resolution == ResolveRunRequest.RESOLUTION_APPLIED
 
-        def change(run: Run) -> Event:
+        def change(tx: Transaction, run: Run) -> Event:
             if run.state != Run.STATE_UNKNOWN:
                 raise FailedPrecondition(
                     ErrorReason.ERROR_REASON_RUN_NOT_UNKNOWN,
@@ -295,11 +303,10 @@ class Deployment:
                 run.end_time.GetCurrentTime()
                 event = moved(run, Run.STATE_FAILED, caller, request.reason)
             event.kind = Event.KIND_RUN_RESOLVED
+            tx.delete_outputs(run.name, IMPORT_NOTES)
             return event
 
-        return await self._change(
-            request.name, once, change, lambda tx, run: tx.delete_outputs(run.name, _IMPORT_NOTES)
-        )
+        return await self._change(request.name, once, change)
 
     async def validate(
         self, request: DeployRequest, caller: str
@@ -314,13 +321,32 @@ class Deployment:
         summary = ValidateDeploymentResponse.Summary(
             solution=asked.solution, stage=asked.stage.name, deployable=True
         )
+        async with aclosing(_as_it_comes(lambda tell: self._look(request, asked, summary, tell))) as updates:
+            async for update in updates:
+                yield _counted(update, summary) if isinstance(update, Finding) else _update(update)
+        event = Event(
+            kind=Event.KIND_DEPLOYMENT_VALIDATED,
+            actor=caller,
+            subject=asked.stage.name,
+            message=f"{asked.solution} {summary.version}: {summary.error_count} errors, "
+            f"{summary.warning_count} warnings",
+        )
+        await self._store.write(lambda tx: tx.append(event))
+        yield ValidateDeploymentResponse(summary=summary)
+
+    async def _look(
+        self,
+        request: DeployRequest,
+        asked: _Asked,
+        summary: ValidateDeploymentResponse.Summary,
+        tell: Callable[[Finding | Progress], None],
+    ) -> None:
+        """Validate and tell what is found; what the host's own record forbids is told in any case."""
         found = [_as_finding(v) for v in self._violations(self._store.reads, asked)]
         try:
             if asked.artifact is None and asked.source is not None:
-                yield _update(
-                    Progress(step=Step.KIND_EXPORT, detail=f"exporting from {rules.title(asked.source)}")
-                )
-                api = await self._environments.connect(asked.source)
+                tell(Progress(step=Step.KIND_EXPORT, detail=f"exporting from {rules.title(asked.source)}"))
+                api = await self._recognized(asked.source, Step.KIND_EXPORT, tell)
                 exported = await self._packages.export(api, asked.source, asked.solution, request.version)
                 solution, package = exported.solution, exported.managed
             else:
@@ -334,28 +360,43 @@ class Deployment:
                 asked.stage.settings,
                 request.settings,
             )
-            validation = Validation(solution, package, await self._environments.connect(asked.target), plan)
+            target = await self._recognized(asked.target, Step.KIND_VALIDATE, tell)
+            validation = Validation(solution, package, target, plan)
             while found:
-                yield _counted(found.pop(0), summary)
+                tell(found.pop(0))
             async for update in validation:
-                yield _counted(update, summary) if isinstance(update, Finding) else _update(update)
+                tell(update)
             summary.settings.extend(validation.merged.settings)
             if validation.installed is not None:
                 summary.installed_version = str(validation.installed.version)
         except Stopped as stopped:
             for finding in [*found, *stopped.findings]:
-                yield _counted(finding, summary)
+                tell(finding)
         except DataverseError as error:
             raise as_host_error(error, asked.target) from error
-        event = Event(
-            kind=Event.KIND_DEPLOYMENT_VALIDATED,
-            actor=caller,
-            subject=asked.stage.name,
-            message=f"{asked.solution} {summary.version}: {summary.error_count} errors, "
-            f"{summary.warning_count} warnings",
-        )
-        await self._store.write(lambda tx: tx.append(event))
-        yield ValidateDeploymentResponse(summary=summary)
+
+    async def _recognized(
+        self, environment: Environment, step: Step.Kind, tell: Callable[[Finding | Progress], None]
+    ) -> WebApi:
+        """The connector of an environment that still is what it was; it tells of its waits.
+
+        Raises:
+            Stopped: it is not, or it cannot be asked.
+        """
+        where = rules.title(environment)
+
+        def on_wait(wait: Wait) -> None:
+            tell(Progress(step=step, detail=wait_words(where, wait, wait.seconds)))
+
+        try:
+            api = (await self._environments.connect(environment)).telling(on_wait)
+            reset = await self._environments.recognize(environment, api)
+        except DataverseError as error:
+            raise Stopped(environment_finding(error, where, step)) from error
+        if reset is not None:
+            reset.step = step
+            raise Stopped(reset)
+        return api
 
     async def describe(self, request: DescribeSolutionRequest) -> DescribeSolutionResponse:
         """What a solution is made of and what it needs; all components, whatever page is asked for.
@@ -397,8 +438,7 @@ class Deployment:
         self,
         name: str,
         once: Once,
-        change: Callable[[Run], Event],
-        also: Callable[[Transaction, Run], None],
+        change: Callable[[Transaction, Run], Event],
     ) -> Run:
         """Change a run as one transaction, and fence off whoever is advancing it."""
         names.parse("run", name)
@@ -409,8 +449,7 @@ class Deployment:
             if tx.run(name) is None:
                 raise _not_found(name, "pipelinehost run list")
             run, epoch = tx.claim_run(name)
-            event = change(run)
-            also(tx, run)
+            event = change(tx, run)
             run = tx.save_run(run, [event], epoch=epoch)
             once.remember(tx, run)
             return run
@@ -471,6 +510,28 @@ class Deployment:
             and asked.artifact is not None
             and reads.succeeded(before.name, asked.artifact.name),
         )
+
+
+async def _as_it_comes(
+    work: Callable[[Callable[[Finding | Progress], None]], Awaitable[None]],
+) -> AsyncGenerator[Finding | Progress, None]:
+    """What some work tells, at once, also while it waits; then its end, or what it raised."""
+    told: asyncio.Queue[Finding | Progress | None] = asyncio.Queue()
+
+    async def working() -> None:
+        try:
+            await work(told.put_nowait)
+        finally:
+            told.put_nowait(None)
+
+    task = asyncio.create_task(working())
+    try:
+        while (update := await told.get()) is not None:
+            yield update
+        await task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -578,6 +639,24 @@ def _not_found(name: str, listing: str) -> NotFound:
         f"There is no {name}.",
         remedy=f"See what there is: `{listing}`.",
         metadata={"resource": name},
+    )
+
+
+def _not_cancellable(run: Run) -> FailedPrecondition:
+    why, remedy = "it is finished.", "There is nothing left to cancel."
+    if run.state == Run.STATE_CANCELLING:
+        why = "its environment was asked to cancel the import."
+        remedy = f"See what becomes of it: `pipelinehost run watch {names.slug(run.name)}`."
+    elif run.state == Run.STATE_UNKNOWN:
+        why = "whether its import was applied is not known."
+        remedy = "Wait until the host finds out, or say what you know with `pipelinehost run resolve`."
+    elif run.state == Run.STATE_DEPLOYING:
+        why = "its import is done."
+        remedy = "Wait for its end; then deploy another version or redeploy an older one."
+    return FailedPrecondition(
+        ErrorReason.ERROR_REASON_RUN_NOT_CANCELLABLE,
+        f"{run.name} is {rules.state_name(run.state)}: {why}",
+        remedy=remedy,
     )
 
 

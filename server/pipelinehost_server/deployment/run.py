@@ -27,15 +27,18 @@ from pipelinehost.v1.resources_pb2 import (
 from pipelinehost_dataverse import webapi
 from pipelinehost_dataverse.solution import Solution, Version
 from pipelinehost_dataverse.webapi import (
+    AccessDenied,
     AnswerLost,
     ConnectionParameter,
     DataverseError,
+    EnvironmentBusy,
     ImportIntent,
     ImportOperation,
     ImportProgress,
     ImportResult,
     NotFound,
     OperationState,
+    Refused,
     Severity,
     VariableParameter,
     Verdict,
@@ -45,7 +48,7 @@ from pipelinehost_dataverse.webapi import (
 from pipelinehost_server import rules
 from pipelinehost_server.deployment.environments import Environments
 from pipelinehost_server.deployment.findings import finding, subject
-from pipelinehost_server.deployment.journal import HOST, Journal, settings_key
+from pipelinehost_server.deployment.journal import CANCEL, HOST, WISHED, Journal, settings_key
 from pipelinehost_server.deployment.packages import Packages, Stopped
 from pipelinehost_server.deployment.settings import Merged
 from pipelinehost_server.deployment.validation import (
@@ -55,6 +58,7 @@ from pipelinehost_server.deployment.validation import (
     environment_finding,
     merge_settings,
     staged_findings,
+    wait_words,
 )
 from pipelinehost_server.encryption import Encryption
 from pipelinehost_server.store import Store, Transaction
@@ -63,6 +67,22 @@ _FIRST_POLL, _LAST_POLL = 0.05, 2.0
 """Seconds between looks at an import: short at first, since small solutions take less than a second."""
 _PATIENCE = timedelta(minutes=10)
 """How long an environment may be out of reach in the middle of an import before the run is unknown."""
+
+
+_BUSY_PATIENCE = 600.0
+"""Seconds for which an environment may be too busy to take an import."""
+
+
+class _Busy(Exception):
+    """The environment did not take the import, and asks to wait."""
+
+    def __init__(self, wait: Wait) -> None:
+        super().__init__(wait)
+        self.wait = wait
+
+
+class _Cancelled(Exception):
+    """Somebody has cancelled the run, and its import is known not to be applied."""
 
 
 class LookAgain(Exception):
@@ -89,6 +109,8 @@ class Execution:
         self._packages = packages
         self._environments = environments
         self._encryption = encryption
+        self._telling: set[asyncio.Task[None]] = set()
+        self._told_at = 0.0
 
     async def advance(self) -> None:
         """Go on with the run until it ends or has to wait.
@@ -103,6 +125,11 @@ class Execution:
             await work()
         except Stopped as stopped:
             await self._fail(stopped)
+        except _Cancelled:
+            await self.journal.cancelled()
+        finally:
+            for task in self._telling:
+                task.cancel()
 
     async def _deployment(self) -> None:
         journal = self.journal
@@ -127,7 +154,7 @@ class Execution:
     async def _export(self) -> str:
         journal, run = self.journal, self.journal.run
         await journal.forget_findings(Step.KIND_EXPORT)
-        environment, api = await self._connect(run.source_environment, Step.KIND_EXPORT)
+        environment, api = await self._recognize(run.source_environment, Step.KIND_EXPORT)
         exported = await self._packages.export(api, environment, run.solution, run.requested_version)
         artifact = await self._packages.store(exported, environment, run.requester)
         others = set(self._store.reads.artifacts_of(artifact.solution, artifact.version, managed=True))
@@ -153,7 +180,7 @@ class Execution:
     async def _validate(self) -> str:
         journal, run = self.journal, self.journal.run
         await journal.forget_findings(Step.KIND_VALIDATE)
-        environment, api = await self._connect(run.target_environment, Step.KIND_VALIDATE)
+        environment, api = await self._recognize(run.target_environment, Step.KIND_VALIDATE)
         solution, package = await self._packages.solution(_sha256(run))
         pipeline = self._snapshot()
         plan = Plan(
@@ -195,7 +222,7 @@ class Execution:
         """A restore takes no settings and may bring any version: only the environment's own check matters."""
         journal, run = self.journal, self.journal.run
         await journal.forget_findings(Step.KIND_VALIDATE)
-        environment, api = await self._connect(run.target_environment, Step.KIND_VALIDATE)
+        environment, api = await self._recognize(run.target_environment, Step.KIND_VALIDATE)
         where = rules.title(environment)
         solution, package = await self._packages.solution(self._unmanaged_sha256(run))
         try:
@@ -233,13 +260,36 @@ class Execution:
         solution, package = await self._packages.solution(
             _sha256(run) if run.stage else self._unmanaged_sha256(run)
         )
-        version = solution.manifest.version
-        told: list[asyncio.Task[None]] = []
+        began, pause = time.monotonic(), 1.0
+        while True:
+            if journal.output(CANCEL) is not None:
+                raise _Cancelled
+            try:
+                return await self._post_once(api, where, solution, package)
+            except _Busy as busy:
+                # Nothing was sent, and nothing is noted: who cancels the run now cancels it for certain.
+                wait = busy.wait
+                if time.monotonic() - began > _BUSY_PATIENCE:
+                    late = EnvironmentBusy(wait.message, code=wait.code)
+                    raise Stopped(environment_finding(late, where, Step.KIND_IMPORT)) from None
+                pause = min(pause * 2, 30.0)
+                seconds = max(wait.seconds, pause / 2)
+                await journal.progress(Step.KIND_IMPORT, 0, wait_words(where, wait, seconds))
+                await asyncio.sleep(seconds)
+            except AnswerLost:
+                intent = ImportIntent.from_json((journal.output("import.intent") or b"").decode())
+                return await self._reconcile(environment, api, intent)
 
-        def on_wait(wait: Wait) -> None:
-            detail = f"{where} is busy ({wait.message}); trying again in {wait.seconds:.0f} s"
-            told.append(asyncio.ensure_future(journal.progress(Step.KIND_IMPORT, 0, detail)))
+    async def _post_once(
+        self, api: WebApi, where: str, solution: Solution, package: bytes
+    ) -> ImportOperation:
+        """Send the import.
 
+        Raises:
+            _Busy: it was not taken.
+            AnswerLost: it may have been received.
+        """
+        journal, run, version = self.journal, self.journal.run, solution.manifest.version
         try:
             installed = await api.solution(solution.manifest.unique_name)
             newer = installed is None or version > installed.version
@@ -250,22 +300,22 @@ class Execution:
             raise Stopped(environment_finding(error, where, Step.KIND_IMPORT)) from error
         await journal.note("import.intent", intent.to_json().encode())
         try:
-            operation = await api.start_import(
+            operation = await api.telling(_give_up).start_import(
                 package,
                 intent,
                 overwrite_customizations=run.overwrite_customizations,
                 parameters=merged.parameters,
-                on_wait=on_wait,
             )
         except AnswerLost:
-            return await self._reconcile(environment, api, intent)
+            raise
+        except _Busy:
+            await journal.drop("import.intent")
+            raise
         except DataverseError as error:
             await journal.drop("import.intent")
             if error.code:
                 raise Stopped(_import_failed(where, error.message, error.code)) from error
             raise Stopped(environment_finding(error, where, Step.KIND_IMPORT)) from error
-        finally:
-            await asyncio.gather(*told)
         await journal.note("import.operation", operation.to_json().encode())
         return operation
 
@@ -277,6 +327,7 @@ class Execution:
         where = rules.title(environment)
         quiet = self._environments.quiet_period(environment)
         while True:
+            journal.let_go()
             since = journal.output("import.nothing_since")
             try:
                 looked = await api.reconcile(
@@ -313,6 +364,9 @@ class Execution:
         where = rules.title(environment)
         delay, told, answered = _FIRST_POLL, 0.0, time.monotonic()
         while True:
+            journal.let_go()
+            if journal.output(CANCEL) == WISHED:
+                await self._ask_to_cancel(api, operation, where)
             try:
                 progress = await api.import_progress(operation)
             except NotFound as error:
@@ -336,15 +390,27 @@ class Execution:
             await asyncio.sleep(delay)
             delay = min(delay * 1.5, _LAST_POLL)
 
+    async def _ask_to_cancel(self, api: WebApi, operation: ImportOperation, where: str) -> None:
+        """Ask the environment to cancel the import; where it cannot be asked now, it is asked again later."""
+        try:
+            await api.cancel_import(operation)
+        except (Refused, NotFound, AccessDenied) as error:
+            await self.journal.keep_on(f"{where} goes on with the import: {error.message}")
+        except DataverseError:
+            pass  # the next look tells whether the environment answers at all
+
     async def _outcome(
         self, environment: Environment, api: WebApi, operation: ImportOperation, progress: ImportProgress
     ) -> str:
         """Record what the import did, component by component.
 
         Raises:
-            Stopped: the environment ended it as failed or canceled.
+            Stopped: the environment ended it as failed, or canceled it though nobody here wished that.
+            _Cancelled: the environment canceled it.
         """
         where = rules.title(environment)
+        if progress.state is OperationState.CANCELED and self.journal.output(CANCEL) is not None:
+            raise _Cancelled
         try:
             result = await api.import_result(operation)
         except DataverseError:
@@ -424,10 +490,45 @@ class Execution:
             await self.journal.cannot_tell(error)
 
     async def _connect(self, name: str, step: Step.Kind) -> tuple[Environment, WebApi]:
+        """The record of an environment, and its connector, which tells the run's watchers of waits."""
         try:
-            return await self._environments.named(name)
+            environment, api = await self._environments.named(name)
         except DataverseError as error:
             raise Stopped(environment_finding(error, name, step)) from error
+        where = rules.title(environment)
+
+        def on_wait(wait: Wait) -> None:
+            now = time.monotonic()
+            if now - self._told_at < 1:
+                return
+            self._told_at = now
+            told = self.journal.progress(step, None, wait_words(where, wait, wait.seconds))
+            task = asyncio.ensure_future(told)
+            self._telling.add(task)
+            task.add_done_callback(self._told)
+
+        return environment, api.telling(on_wait)
+
+    def _told(self, task: asyncio.Task[None]) -> None:
+        self._telling.discard(task)
+        if not task.cancelled():
+            task.exception()  # the one who works meets it too, at its next write
+
+    async def _recognize(self, name: str, step: Step.Kind) -> tuple[Environment, WebApi]:
+        """The same, after a look whether it still is the environment that it was.
+
+        Raises:
+            Stopped: it is not, or it cannot be asked.
+        """
+        environment, api = await self._connect(name, step)
+        try:
+            reset = await self._environments.recognize(environment, api)
+        except DataverseError as error:
+            raise Stopped(environment_finding(error, rules.title(environment), step)) from error
+        if reset is not None:
+            reset.step = step
+            raise Stopped(reset)
+        return environment, api
 
     async def _merged(self, solution: Solution, api: WebApi, where: str) -> Merged:
         if not self.journal.run.stage:
@@ -454,6 +555,10 @@ class Execution:
     def _unmanaged_sha256(self, run: Run) -> str:
         artifact = self._store.reads.artifact(run.artifact) or Artifact()
         return artifact.source_sha256 or _sha256(run)
+
+
+def _give_up(wait: Wait) -> None:
+    raise _Busy(wait)
 
 
 def keep_artifact(tx: Transaction, artifact: Artifact, actor: str) -> Artifact:

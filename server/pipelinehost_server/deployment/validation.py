@@ -13,6 +13,7 @@ from pipelinehost_dataverse.sign_in import SignInFailed
 from pipelinehost_dataverse.solution import Solution
 from pipelinehost_dataverse.solution.kinds import kind_of
 from pipelinehost_dataverse.webapi import (
+    SOLUTION_LOCK,
     AccessDenied,
     DataverseError,
     Dependant,
@@ -24,6 +25,7 @@ from pipelinehost_dataverse.webapi import (
     Severity,
     StageResult,
     Throttled,
+    Wait,
     WebApi,
 )
 from pipelinehost_server.deployment.findings import finding, subject
@@ -55,6 +57,8 @@ _WORDS = {
     "role": "security role",
     "bot": "copilot",
 }
+_THROTTLED = "0x8007232"
+"""Begins the codes of the limits on requests."""
 _MISSING_DEPENDENCIES = "0x8004801D"
 _OWN_CHECKS = frozenset({"0x80048541", "0x80048040", "0x80048041", "0x8004801C", "0x80048539", "0x8004F042"})
 """Codes of the environment that say what a check of ours has said already, with a better remedy."""
@@ -328,6 +332,17 @@ def environment_finding(error: DataverseError, environment: str, step: Step.Kind
         remark=coded(error.code),
         remedy=remedy,
     )
+
+
+def wait_words(environment: str, wait: Wait, seconds: float) -> str:
+    """What a watcher is told while an environment lets the host wait."""
+    if wait.code == SOLUTION_LOCK:
+        why = "is busy with another operation"
+    elif wait.code.startswith(_THROTTLED):
+        why = "asks to slow down"
+    else:
+        why = "does not answer"
+    return f"{environment} {why} ({wait.message}); trying again in {max(seconds, 1):.0f} s"
 
 
 def coded(code: str) -> str:

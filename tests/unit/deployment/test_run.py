@@ -8,7 +8,7 @@ import pytest
 from tests.unit.deployment.conftest import Host, once
 
 from pipelinehost.errors import FailedPrecondition
-from pipelinehost.v1.pipeline_host_pb2 import CancelRunRequest, DeployRequest, RetryRunRequest
+from pipelinehost.v1.pipeline_host_pb2 import DeployRequest, RetryRunRequest
 from pipelinehost.v1.resources_pb2 import (
     ConnectionReferenceSetting,
     DeploymentSettings,
@@ -204,26 +204,6 @@ async def test_one_import_per_target_and_the_queue_keeps_its_order(host: Host) -
     by_end = [r.name for r in sorted(ended, key=lambda r: r.end_time.ToNanoseconds())]
     assert by_end == order
     assert host.store.reads.held_by("environments/qa") is None
-
-
-async def test_a_run_is_cancelled_until_its_import_has_begun(host: Host) -> None:
-    await host.stop()
-    await host.start(embedded_pace=1.0)
-    artifact = await host.upload(package(managed=True))
-    other = await host.upload(write(new_manifest("Other", "1.0", managed=True), Table("cts_other")))
-    first = await host.asked(artifact=artifact.name, stage="qa")
-    await host.until(first, lambda r: r.state == Run.STATE_DEPLOYING)
-    second = await host.asked(artifact=other.name, stage="qa")
-    await host.until(second, lambda r: r.state == Run.STATE_WAITING_FOR_TARGET)
-    with pytest.raises(FailedPrecondition, match="its import has begun"):
-        await host.deployment.cancel(CancelRunRequest(name=first.name), "admin", once())
-    cancelled = await host.deployment.cancel(CancelRunRequest(name=second.name, reason="no"), "admin", once())
-    assert state(cancelled) == "CANCELLED"
-    assert state(await host.ended(first)) == "SUCCEEDED"
-    await asyncio.sleep(0.2)
-    assert await host.history("qa", "Other") == []
-    with pytest.raises(FailedPrecondition, match="finished"):
-        await host.deployment.cancel(CancelRunRequest(name=second.name), "admin", once())
 
 
 async def test_a_restart_goes_on_and_repeats_nothing(host: Host) -> None:
