@@ -29,9 +29,11 @@ from pipelinehost_dataverse.solution import Solution, Version
 from pipelinehost_dataverse.webapi import (
     AccessDenied,
     AnswerLost,
+    BadAnswer,
     ConnectionParameter,
     DataverseError,
     EnvironmentBusy,
+    EnvironmentUnreachable,
     ImportIntent,
     ImportOperation,
     ImportProgress,
@@ -40,6 +42,7 @@ from pipelinehost_dataverse.webapi import (
     OperationState,
     Refused,
     Severity,
+    Throttled,
     VariableParameter,
     Verdict,
     Wait,
@@ -67,6 +70,8 @@ _FIRST_POLL, _LAST_POLL = 0.05, 2.0
 """Seconds between looks at an import: short at first, since small solutions take less than a second."""
 _PATIENCE = timedelta(minutes=10)
 """How long an environment may be out of reach in the middle of an import before the run is unknown."""
+_PASSING = (AnswerLost, BadAnswer, EnvironmentBusy, EnvironmentUnreachable, Throttled)
+"""What an environment says, or does not say, while it cannot be asked; it may pass."""
 
 
 _BUSY_PATIENCE = 600.0
@@ -440,26 +445,38 @@ class Execution:
         await journal.forget_findings(Step.KIND_VERIFY)
         environment, api = await self._connect(run.target_environment, Step.KIND_VERIFY)
         where = rules.title(environment)
-        try:
-            installed = await api.solution(run.solution)
-            if installed is None or installed.version != Version.parse(run.version):
-                raise Stopped(
-                    finding(
-                        "VERIFY_FAILED",
-                        subject("solution", run.solution),
-                        step=Step.KIND_VERIFY,
-                        environment=where,
-                        name=run.solution,
-                        version=run.version,
-                        found=f"version {installed.version}" if installed else "no version",
-                    )
+        begun = time.monotonic()
+        while True:
+            try:
+                return await self._verified(api, where)
+            except DataverseError as error:
+                # The import is applied: that it cannot be looked at for a while does not make it a failure.
+                late = time.monotonic() - begun > _PATIENCE.total_seconds()
+                if late or not isinstance(error, _PASSING):
+                    raise Stopped(environment_finding(error, where, Step.KIND_VERIFY)) from error
+                detail = f"{where} does not answer ({error.message}); trying again"
+                await journal.progress(Step.KIND_VERIFY, 0, detail)
+                await asyncio.sleep(_LAST_POLL)
+
+    async def _verified(self, api: WebApi, where: str) -> str:
+        journal, run = self.journal, self.journal.run
+        installed = await api.solution(run.solution)
+        if installed is None or installed.version != Version.parse(run.version):
+            raise Stopped(
+                finding(
+                    "VERIFY_FAILED",
+                    subject("solution", run.solution),
+                    step=Step.KIND_VERIFY,
+                    environment=where,
+                    name=run.solution,
+                    version=run.version,
+                    found=f"version {installed.version}" if installed else "no version",
                 )
-            if run.stage:
-                solution, _ = await self._packages.solution(_sha256(run))
-                merged = await self._merged(solution, api, where)
-                await journal.record(findings=await _unapplied(merged, api, where))
-        except DataverseError as error:
-            raise Stopped(environment_finding(error, where, Step.KIND_VERIFY)) from error
+            )
+        if run.stage:
+            solution, _ = await self._packages.solution(_sha256(run))
+            merged = await self._merged(solution, api, where)
+            await journal.record(findings=await _unapplied(merged, api, where))
         return f"{where} holds {run.solution} {installed.version}"
 
     async def _fail(self, stopped: Stopped) -> None:
