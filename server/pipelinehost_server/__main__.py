@@ -60,21 +60,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     # Only now: help and wrong usage are answered without loading what takes a second.
     from pipelinehost.errors import PipelineHostError
-    from pipelinehost_server.app import AddressRefused, serve
+    from pipelinehost_server.app import AddressRefused, rotate_key, serve
     from pipelinehost_server.encryption import KeyUnusable, SealBroken
     from pipelinehost_server.store import StoreLocked, StoreTooNew
 
     _log_to_stderr(options.log_level)
-    config = Config(
-        folder=options.data,
-        address=options.address,
-        region=options.region,
-        allow_cross_region=options.allow_cross_region,
-        embedded_pace=options.embedded_pace,
-        advancing=options.advancing,
-    )
+    if options.command == "rotate-key":
+        work = rotate_key(options.data)
+    else:
+        work = serve(
+            Config(
+                folder=options.data,
+                address=options.address,
+                region=options.region,
+                allow_cross_region=options.allow_cross_region,
+                embedded_pace=options.embedded_pace,
+                advancing=options.advancing,
+            )
+        )
     try:
-        asyncio.run(serve(config))
+        asyncio.run(work)
     except (
         AddressRefused,
         KeyUnusable,
@@ -97,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", dest="command")
     serving = commands.add_parser(
         "serve",
         help="run a host until it is told to stop",
@@ -141,12 +146,23 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="runs to advance at once; 0 accepts runs and keeps them queued (default: %(default)s)",
     )
-    serving.add_argument(
-        "--log-level",
-        default="info",
-        choices=("debug", "info", "warning", "error"),
-        help="least level to log on standard error (default: %(default)s)",
+    rotating = commands.add_parser(
+        "rotate-key",
+        help="change the key that secrets are encrypted with",
+        description="Makes a new key, encrypts every secret of a stopped host with it and retires the old "
+        "one. It may be interrupted and begun again. Where PIPELINEHOST_KEY holds the key, PIPELINEHOST_NEW_KEY "
+        "must hold the new one.",
     )
+    rotating.add_argument(
+        "--data", type=Path, required=True, metavar="FOLDER", help="data folder of a host that is stopped"
+    )
+    for command in (serving, rotating):
+        command.add_argument(
+            "--log-level",
+            default="info",
+            choices=("debug", "info", "warning", "error"),
+            help="least level to log on standard error (default: %(default)s)",
+        )
     return parser
 
 
@@ -172,6 +188,9 @@ def _log_to_stderr(level: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler])
     # A line for every request to an environment, a large import's polls among them, tells nobody anything.
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    # Libraries for signing in: every request, and no secrets, but nobody reads them.
+    for name in ("azure", "msal", "urllib3"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     # grpc's own words about a broken connection tell nothing that the guard does not.
     logging.getLogger("grpc._cython.cygrpc").setLevel(logging.ERROR)
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")

@@ -31,7 +31,14 @@ from pipelinehost_server.api.watch import Watch
 from pipelinehost_server.blobs import Blobs
 from pipelinehost_server.config import Config
 from pipelinehost_server.deployment import Deployment, Environments
-from pipelinehost_server.encryption import Encryption
+from pipelinehost_server.encryption import (
+    NEW_VARIABLE,
+    VARIABLE,
+    Encryption,
+    KeyUnusable,
+    Rotation,
+    SealBroken,
+)
 from pipelinehost_server.events import Feed
 from pipelinehost_server.store import Store, Transaction
 
@@ -221,6 +228,36 @@ async def serve(config: Config) -> None:
     finally:
         await host.stop()
     _LOG.info("stopped")
+
+
+async def rotate_key(folder: Path) -> None:
+    """Changes the key of a stopped host; a line on standard output says what was done and what is left.
+
+    Raises:
+        KeyUnusable: there is no key to change from or to.
+        SealBroken: a secret cannot be opened; nothing was changed.
+        StoreLocked: a host serves the folder.
+        StoreTooNew: a newer program has written the store.
+    """
+    if not (folder / "pipelinehost.db").exists():
+        raise KeyUnusable(f"{folder} is no data folder of a host: it has no pipelinehost.db")
+    store = Store(folder, "rotate-key")
+    await store.open()
+    try:
+        rotation = Rotation(folder)
+        try:
+            count = await store.write(lambda tx: tx.reseal_secrets(rotation.resealed))
+        except SealBroken:
+            rotation.abandon()
+            raise
+    finally:
+        await store.close()  # which writes the log back, and with it over what was sealed with the old key
+    rotation.finish()
+    told = f"pipelinehost-server: {count} secrets are sealed with the key {rotation.new.key_id} now"
+    if rotation.by_variable:
+        told += f": put what {NEW_VARIABLE} holds into {VARIABLE} before you start the host"
+    old = rotation.old.key_id
+    sys.stdout.write(f"{told}. The key {old} opens only backups that were made before.\n")
 
 
 def parse_address(text: str) -> tuple[str, int]:

@@ -10,14 +10,17 @@ import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 VARIABLE: Final = "PIPELINEHOST_KEY"
 """Environment variable that holds the key in base64, in place of the file."""
+NEW_VARIABLE: Final = "PIPELINEHOST_NEW_KEY"
+"""Environment variable that holds the key to change to, where the other one holds the present key."""
 
+_FILE, _NEW_FILE = "key", "key.new"
 _FORMAT = b"\x01"
 _KEY_BYTES = 32
 _ID_BYTES = 4
@@ -45,15 +48,40 @@ class Encryption:
         environ: where to look for the variable.
 
     Raises:
-        KeyUnusable: the key is not 32 bytes, or cannot be read.
+        KeyUnusable: the key is not 32 bytes, cannot be read, or is being changed.
     """
 
     def __init__(self, folder: Path, environ: Mapping[str, str] = os.environ) -> None:
-        key = _from_variable(environ[VARIABLE]) if environ.get(VARIABLE) else _from_file(folder / "key")
+        if environ.get(VARIABLE):
+            self._take(_from_variable(environ[VARIABLE], VARIABLE))
+        elif (folder / _NEW_FILE).exists():
+            raise KeyUnusable(
+                f"the change of the key in {folder} was interrupted: finish it with "
+                f"`pipelinehost-server rotate-key --data {folder}`"
+            )
+        else:
+            self._take(_from_file(folder / _FILE) or _made(folder / _FILE))
+
+    @classmethod
+    def _of(cls, key: bytes) -> Self:
+        made = cls.__new__(cls)
+        made._take(key)
+        return made
+
+    def _take(self, key: bytes) -> None:
         self._cipher = AESGCM(key)
         self._fingerprint_key = hmac.digest(key, b"pipelinehost fingerprint", "sha256")
         # Says which key to take, once there are several; it gives nothing of the key away.
         self._key_id = hashlib.sha256(b"pipelinehost key id\0" + key).digest()[:_ID_BYTES]
+
+    @property
+    def key_id(self) -> str:
+        """Which key this is; it stands in everything that was sealed with it."""
+        return self._key_id.hex()
+
+    def sealed_here(self, sealed: bytes) -> bool:
+        """Whether something was sealed with this key, as far as it says so itself."""
+        return sealed[: len(_FORMAT) + _ID_BYTES] == _FORMAT + self._key_id
 
     def fingerprint(self, text: str) -> str:
         """Hexadecimal HMAC-SHA256 under the host's key: equal for equal texts, of no use to guess them."""
@@ -93,24 +121,93 @@ class Encryption:
             raise SealBroken(f"the secret of {context} was changed, or sealed for another place") from None
 
 
-def _from_variable(text: str) -> bytes:
+class Rotation:
+    """A change of the key: everything sealed is opened with the old one and sealed with the new one.
+
+    It may be killed at any moment and begun again: the new key is on the disk before anything is sealed with
+    it, and what is sealed with it already is left alone. Where the old key is a file, the new one takes its
+    place at the end. Where it is :data:`VARIABLE`, the new one is given as :data:`NEW_VARIABLE`.
+
+    Args:
+        folder: the data folder of a host that is stopped.
+        environ: where to look for the variables.
+
+    Raises:
+        KeyUnusable: there is no key to change from or to, or one of them cannot be used.
+    """
+
+    def __init__(self, folder: Path, environ: Mapping[str, str] = os.environ) -> None:
+        self._folder = folder
+        self.by_variable = bool(environ.get(VARIABLE))
+        """Whether whoever starts the host has to put the new key into :data:`VARIABLE`."""
+        given = environ.get(NEW_VARIABLE)
+        if self.by_variable and not given:
+            raise KeyUnusable(
+                f"{VARIABLE} holds the present key, so give the new one in {NEW_VARIABLE}: "
+                f"`openssl rand -base64 {_KEY_BYTES}` makes one. Keep it, you will need it to start the host"
+            )
+        if given and not self.by_variable:
+            raise KeyUnusable(
+                f"{NEW_VARIABLE} is set, but not {VARIABLE}: give the present key there, or neither of them "
+                f"to change the file {folder / _FILE}"
+            )
+        if self.by_variable:
+            old, new = _from_variable(environ[VARIABLE], VARIABLE), _from_variable(given or "", NEW_VARIABLE)
+        else:
+            present = _from_file(folder / _FILE)
+            if present is None:
+                raise KeyUnusable(
+                    f"{folder / _FILE} is not there: this is no data folder of a host, or its key is in "
+                    f"{VARIABLE}, which must be set then"
+                )
+            old, new = present, _from_file(folder / _NEW_FILE) or _made(folder / _NEW_FILE)
+        if old == new:
+            raise KeyUnusable(f"{NEW_VARIABLE} is the present key; nothing was changed")
+        self.old = Encryption._of(old)
+        self.new = Encryption._of(new)
+
+    def resealed(self, sealed: bytes, context: str) -> bytes | None:
+        """The same secret under the new key; None if it is already.
+
+        Raises:
+            SealBroken: neither of the keys opens it.
+        """
+        if self.new.sealed_here(sealed):
+            self.new.open(sealed, context)
+            return None
+        return self.new.seal(self.old.open(sealed, context), context)
+
+    def abandon(self) -> None:
+        """Forget the new key, with which nothing is sealed."""
+        if not self.by_variable:
+            (self._folder / _NEW_FILE).unlink(missing_ok=True)
+
+    def finish(self) -> None:
+        """Put the new key into the old one's place, after everything sealed with it is durable."""
+        if not self.by_variable:
+            (self._folder / _NEW_FILE).rename(self._folder / _FILE)
+            _sync_folder(self._folder)
+
+
+def _from_variable(text: str, name: str) -> bytes:
     try:
         key = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         key = b""
     if len(key) != _KEY_BYTES:
         raise KeyUnusable(
-            f"{VARIABLE} must be {_KEY_BYTES} bytes in base64: "
+            f"{name} must be {_KEY_BYTES} bytes in base64: "
             f"`openssl rand -base64 {_KEY_BYTES}` makes such a key"
         )
     return key
 
 
-def _from_file(path: Path) -> bytes:
+def _from_file(path: Path) -> bytes | None:
+    """The key in a file, or None where there is none."""
     try:
         key = path.read_bytes()
     except FileNotFoundError:
-        return _made(path)
+        return None
     except OSError as error:
         raise KeyUnusable(f"the key {path} cannot be read: {error.strerror}") from error
     if len(key) != _KEY_BYTES:
@@ -132,9 +229,13 @@ def _made(path: Path) -> bytes:
     finally:
         os.close(file)
     part.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    _sync_folder(path.parent)
+    return key
+
+
+def _sync_folder(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
-    return key

@@ -7,7 +7,7 @@ import hashlib
 import secrets
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -82,6 +82,8 @@ _COMPONENT_RESULT_COUNT = text(
 _INSERT_RUN_SETTING = insert(tables.RunSetting)
 _CLEAR_RUN_SETTINGS = text(tables.RunSetting.delete().where(tables.RunSetting.run == ANY))
 _PUT_SECRET = insert(tables.Secret, replace=True)
+_SECRETS = text(tables.Secret.select(tables.Secret.name, tables.Secret.ciphertext))
+_OVERWRITE = "PRAGMA secure_delete = 1"
 _DELETE_SECRET = text(tables.Secret.delete().where(tables.Secret.name == ANY))
 _PUT_TOKEN = insert(tables.Token, replace=True)
 _REMEMBER = insert(tables.Request)
@@ -398,6 +400,20 @@ class Transaction(Reads):
     def put_secret(self, name: str, ciphertext: bytes) -> None:
         """Keeps a ciphertext, in place of the one before."""
         self._execute(_PUT_SECRET, (name, ciphertext))
+
+    def reseal_secrets(self, reseal: Callable[[bytes, str], bytes | None]) -> int:
+        """Replaces every ciphertext by what ``reseal`` makes of it and its name; gives how many there are.
+
+        Those for which it gives None stay. What is replaced is overwritten in the file: it was sealed with a
+        key that somebody may have.
+        """
+        self._execute(_OVERWRITE, ())
+        rows: list[tuple[str, bytes]] = self._execute(_SECRETS, ()).fetchall()
+        for name, ciphertext in rows:
+            fresh = reseal(ciphertext, name)
+            if fresh is not None:
+                self.put_secret(name, fresh)
+        return len(rows)
 
     def delete_secret(self, name: str) -> None:
         """Deletes a ciphertext, if it is there."""
