@@ -150,8 +150,8 @@ def _parser() -> argparse.ArgumentParser:
         "rotate-key",
         help="change the key that secrets are encrypted with",
         description="Makes a new key, encrypts every secret of a stopped host with it and retires the old "
-        "one. It may be interrupted and begun again. Where PIPELINEHOST_KEY holds the key, PIPELINEHOST_NEW_KEY "
-        "must hold the new one.",
+        "one. It may be interrupted and begun again. Where PIPELINEHOST_KEY holds the key, "
+        "PIPELINEHOST_NEW_KEY must hold the new one.",
     )
     rotating.add_argument(
         "--data", type=Path, required=True, metavar="FOLDER", help="data folder of a host that is stopped"
