@@ -10,6 +10,8 @@ import asyncio
 import os
 import random
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,9 @@ class Lane:
         self.random = random.Random(f"{SEED}/{number}")
         self.posts: list[Kind | None] = []
         """What happens to the next posts of the import."""
+        self.looks: list[Kind | None] = []
+        """What happens to the next looks at what is installed, after that."""
+        self.posted = False
         self.disturbed = False
         """Whether other requests fail too, now and then."""
         self.intrusion: bytes | None = None
@@ -57,11 +62,14 @@ class Lane:
 
     def plan(self, request: httpx.Request) -> Kind | None:
         path = request.url.path
+        if self.looks and self.posted and path.endswith("/solutions"):
+            return self.looks.pop(0)
         if request.method == "POST" and path.endswith(("ImportSolutionAsync", "StageAndUpgradeAsync")):
             if self.intrusion is not None and self.embedded is not None:
                 options = {"OverwriteUnmanagedCustomizations": False, "PublishWorkflows": True}
                 self.embedded.accept("ImportSolutionAsync", options, package=self.intrusion)
                 self.intrusion = None
+            self.posted = True
             return self.posts.pop(0) if self.posts else None
         if self.disturbed and request.method == "GET" and self.random.random() < 0.05:
             return self.random.choice([k for k in Kind if k is not Kind.SLOW])
@@ -220,20 +228,40 @@ class Storm:
         return sum(row["msdyn_result"] is True for row in rows["value"])
 
 
-async def test_what_a_run_says_is_what_happened(tmp_path: Path, impatient: None) -> None:
-    lanes = [Lane(number) for number in range(LANES)]
+@asynccontextmanager
+async def storming(folder: Path, lanes: list[Lane]) -> AsyncIterator[Storm]:
     FaultyEnvironments.lanes = {f"environments/{lane.target}": lane for lane in lanes}
     FaultyEnvironments._faulty_api = {}
-    host = deployment.Host(tmp_path)
+    host = deployment.Host(folder)
     await host.start()
-    storm = Storm(host)
     try:
+        storm = Storm(host)
         await storm.begin(lanes)
-        async with asyncio.TaskGroup() as together:
-            for lane in lanes:
-                together.create_task(storm.lane(lane, list(range(lane.number, IMPORTS, LANES))))
+        yield storm
     finally:
         await host.stop()
+
+
+@pytest.mark.parametrize("kind", [Kind.ERROR, Kind.GARBAGE])
+async def test_an_environment_that_cannot_be_looked_at_for_a_while_makes_no_failure(
+    tmp_path: Path, impatient: None, kind: Kind
+) -> None:
+    lane = Lane(0)
+    async with storming(tmp_path, [lane]) as storm:
+        request = DeployRequest(pipeline="pipelines/lane0", solution=lane.solution)
+        lane.looks = [kind] * 2
+        run = await storm.host.deployment.deploy(request, "admin", deployment.once())
+        run = await storm.host.ended(run, 40)
+        assert lane.looks == []
+        assert run.state == Run.STATE_SUCCEEDED, run.error.message
+        assert await storm.applied(lane, "1.0.0.0") == 1
+
+
+async def test_what_a_run_says_is_what_happened(tmp_path: Path, impatient: None) -> None:
+    lanes = [Lane(number) for number in range(LANES)]
+    async with storming(tmp_path, lanes) as storm, asyncio.TaskGroup() as together:
+        for lane in lanes:
+            together.create_task(storm.lane(lane, list(range(lane.number, IMPORTS, LANES))))
     given: Counter[str] = Counter()
     for lane in lanes:
         given.update(lane.faulty.given if lane.faulty else {})
