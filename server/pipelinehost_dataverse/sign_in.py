@@ -45,7 +45,7 @@ _REMEDIES = {
     "AADSTS90002": "There is no such tenant: correct it.",
     "AADSTS500011": "The tenant does not know this environment: correct its address or the tenant.",
 }
-"""What to do, by the code that Entra's message begins with (learn.microsoft.com: AADSTS error codes)."""
+"""What to do, by the code in Entra's message (learn.microsoft.com: AADSTS error codes)."""
 
 
 class Method(enum.Enum):
@@ -68,6 +68,15 @@ class SignIn:
     """Empty means the public cloud's."""
     secret: str = field(default="", repr=False)
     """The client secret, or certificate and private key as PEM."""
+
+
+_REMEDY = {
+    Method.CLIENT_SECRET: "Correct the environment's sign-in or its client secret.",
+    Method.CERTIFICATE: "Correct the environment's sign-in or its certificate.",
+    Method.MANAGED_IDENTITY: "Give the host's machine a managed identity, or choose another method.",
+    Method.DEVELOPER: "Sign in on the host's machine with `az login` or `azd auth login`, as its user.",
+}
+"""What to do otherwise."""
 
 
 class SignInFailed(AccessDenied):
@@ -194,33 +203,37 @@ def certificate_problem(pem: str) -> str:
 
 def _get(how: SignIn, credential: TokenCredential | None, scope: str) -> tuple[TokenCredential, AccessToken]:
     from azure.core.exceptions import AzureError, ClientAuthenticationError
-    from azure.identity import CredentialUnavailableError
 
     try:
         credential = credential or _credential(how)
         return credential, credential.get_token(scope)
-    except CredentialUnavailableError as error:
-        remedy = (
-            "Sign in on the host's machine with `az login` or `azd auth login`, as the user of the host."
-            if how.method is Method.DEVELOPER
-            else "Give the host's machine a managed identity, or choose another method."
-        )
-        raise SignInFailed(_told(error, how), remedy) from None  # its chain holds requests with the secret
+    # From None: the chain of these errors holds requests, and those hold the secret.
     except ClientAuthenticationError as error:
         message = _told(error, how)
+        if _unreached(error):
+            raise EnvironmentUnreachable(f"the sign-in service could not be reached: {message}") from None
         code = re.search(r"AADSTS\d+", message)
-        remedy = _REMEDIES.get(
-            code[0] if code else "", "Correct the environment's sign-in or its credential."
-        )
-        raise SignInFailed(message, remedy) from None
+        raise SignInFailed(message, _REMEDIES.get(code[0] if code else "", _REMEDY[how.method])) from None
     except AzureError as error:
         raise EnvironmentUnreachable(
             f"the sign-in service could not be reached: {_told(error, how)}"
         ) from None
     except ValueError as error:
-        raise SignInFailed(
-            _told(error, how), "Correct the environment's sign-in or its credential."
-        ) from None
+        raise SignInFailed(_told(error, how), _REMEDY[how.method]) from None
+
+
+def _unreached(error: BaseException) -> bool:
+    """Whether a refusal is none: azure-identity says "authentication failed" of broken connections too."""
+    from azure.core.exceptions import HttpResponseError, ServiceRequestError, ServiceResponseError
+
+    met: BaseException | None = error
+    while met is not None:
+        if isinstance(met, ServiceRequestError | ServiceResponseError):
+            return True
+        if isinstance(met, HttpResponseError) and (met.status_code or 0) >= 500:
+            return True
+        met = met.__cause__ or met.__context__
+    return False
 
 
 def _credential(how: SignIn) -> TokenCredential:

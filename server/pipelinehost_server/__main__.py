@@ -188,9 +188,9 @@ def _log_to_stderr(level: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler])
     # A line for every request to an environment, a large import's polls among them, tells nobody anything.
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    # Libraries for signing in: every request, and no secrets, but nobody reads them.
+    # What the libraries for signing in have to say of a failure is told as a finding.
     for name in ("azure", "msal", "urllib3"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger(name).setLevel(logging.ERROR)
     # grpc's own words about a broken connection tell nothing that the guard does not.
     logging.getLogger("grpc._cython.cygrpc").setLevel(logging.ERROR)
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
