@@ -21,7 +21,17 @@ from pipelinehost_dataverse.webapi.errors import AccessDenied, EnvironmentUnreac
 from pipelinehost_dataverse.webapi.network import is_loopback, trust
 
 if TYPE_CHECKING:
-    from azure.core.credentials import AccessToken, TokenCredential
+    from azure.core.credentials import AccessToken
+    from azure.identity import (
+        CertificateCredential,
+        ChainedTokenCredential,
+        ClientSecretCredential,
+        ManagedIdentityCredential,
+    )
+
+    _Credential = (
+        CertificateCredential | ChainedTokenCredential | ClientSecretCredential | ManagedIdentityCredential
+    )
 
 AUTHORITIES = (
     "https://login.microsoftonline.com",
@@ -101,7 +111,6 @@ class Tokens:
         self._sign_in = sign_in
         self._clock = clock
         self._with: SignIn | None = None
-        self._credential: TokenCredential | None = None
         self._tokens: dict[str, _Token] = {}
         self._turns: dict[str, asyncio.Lock] = {}
 
@@ -119,18 +128,11 @@ class Tokens:
             newer = self._known(scope)
             if newer is not None and newer is not known and self._clock() < newer.renew_at:
                 return newer.text  # somebody else got it while we waited for our turn
-            if renew:
-                self._credential = (
-                    None  # azure-identity keeps tokens too, and would give the refused one again
-                )
             how = self._with
             assert how is not None  # noqa: S101 - _known has set it
-            credential = self._credential
             try:
                 async with asyncio.timeout(_WHOLE_SECONDS):
-                    credential, found = await asyncio.get_running_loop().run_in_executor(
-                        _threads, _get, how, credential, scope
-                    )
+                    found = await asyncio.get_running_loop().run_in_executor(_threads, _get, how, scope)
             except TimeoutError as error:
                 raise EnvironmentUnreachable(
                     f"signing in took longer than {_WHOLE_SECONDS} seconds"
@@ -139,14 +141,13 @@ class Tokens:
             spare = min(_SPARE_SECONDS, (found.expires_on - now) / 10)
             token = _Token(found.token, found.expires_on - spare)
             if how == self._with:
-                self._credential = credential
                 self._tokens[scope] = token
             return token.text
 
     def _known(self, scope: str) -> _Token | None:
         how = self._sign_in()
         if how != self._with:
-            self._with, self._credential, self._tokens = how, None, {}
+            self._with, self._tokens = how, {}
         return self._tokens.get(scope)
 
 
@@ -201,12 +202,13 @@ def certificate_problem(pem: str) -> str:
 # What follows runs in a thread.
 
 
-def _get(how: SignIn, credential: TokenCredential | None, scope: str) -> tuple[TokenCredential, AccessToken]:
+def _get(how: SignIn, scope: str) -> AccessToken:
     from azure.core.exceptions import AzureError, ClientAuthenticationError
 
     try:
-        credential = credential or _credential(how)
-        return credential, credential.get_token(scope)
+        # Made for this one token: what azure-identity keeps would be a second memory beside ours.
+        with _credential(how) as credential:
+            return credential.get_token(scope)
     # From None: the chain of these errors holds requests, and those hold the secret.
     except ClientAuthenticationError as error:
         message = _told(error, how)
@@ -236,7 +238,7 @@ def _unreached(error: BaseException) -> bool:
     return False
 
 
-def _credential(how: SignIn) -> TokenCredential:
+def _credential(how: SignIn) -> _Credential:
     from azure import identity
 
     options: dict[str, Any] = {"transport": _transport(), "retry_total": 1}
@@ -274,7 +276,7 @@ def _transport() -> Any:
     session.mount("https://", Trusting())
     return RequestsTransport(
         session=session,
-        session_owner=False,
+        session_owner=True,
         use_env_settings=False,
         connection_timeout=_CONNECT_SECONDS,
         read_timeout=_READ_SECONDS,
