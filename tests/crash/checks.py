@@ -22,12 +22,14 @@ from pipelinehost.v1.resources_pb2 import Event, Finding, Run, Step
 FINISHED = (Run.STATE_SUCCEEDED, Run.STATE_FAILED, Run.STATE_CANCELLED)
 _QUEUED, _VALIDATING, _WAITING = Run.STATE_QUEUED, Run.STATE_VALIDATING, Run.STATE_WAITING_FOR_TARGET
 _DEPLOYING, _UNKNOWN = Run.STATE_DEPLOYING, Run.STATE_UNKNOWN
+_CANCELLING, _CANCELLED = Run.STATE_CANCELLING, Run.STATE_CANCELLED
 _MAY_FOLLOW = {
-    _QUEUED: {_VALIDATING, _WAITING, _DEPLOYING, Run.STATE_FAILED, Run.STATE_CANCELLED},
-    _VALIDATING: {_WAITING, _DEPLOYING, Run.STATE_FAILED, Run.STATE_CANCELLED},
-    _WAITING: {_DEPLOYING, Run.STATE_FAILED, Run.STATE_CANCELLED},
-    _DEPLOYING: {_UNKNOWN, Run.STATE_SUCCEEDED, Run.STATE_FAILED},
-    _UNKNOWN: {_DEPLOYING, Run.STATE_FAILED},
+    _QUEUED: {_VALIDATING, _WAITING, _DEPLOYING, Run.STATE_FAILED, _CANCELLED},
+    _VALIDATING: {_WAITING, _DEPLOYING, Run.STATE_FAILED, _CANCELLED},
+    _WAITING: {_DEPLOYING, Run.STATE_FAILED, _CANCELLED},
+    _DEPLOYING: {_UNKNOWN, _CANCELLING, Run.STATE_SUCCEEDED, Run.STATE_FAILED, _CANCELLED},
+    _CANCELLING: {_DEPLOYING, _UNKNOWN, Run.STATE_FAILED, _CANCELLED},
+    _UNKNOWN: {_DEPLOYING, _CANCELLING, Run.STATE_FAILED, _CANCELLED},
     Run.STATE_FAILED: {_QUEUED},
 }
 _LASTING = {"admin-token", "key", "lock", "pipelinehost.db", "pipelinehost.db-shm", "pipelinehost.db-wal"}
@@ -77,17 +79,23 @@ def imports(record: Record, found: Mapping[str, Run], urls: Mapping[str, str]) -
         (run.target_environment, run.solution, run.version): run.end_time.ToDatetime(UTC)
         for run in found.values()
     }
+    cancelled = {
+        (run.target_environment, run.solution, run.version)
+        for run in found.values()
+        if run.state == _CANCELLED
+    }
     seen: Counter[tuple[str, str, str]] = Counter()
     for environment, url in urls.items():
         rows = _rows(f"{url}/api/data/v9.2/msdyn_solutionhistories")
         for row in rows:
             what = f"{row['msdyn_name']} {row['msdyn_solutionversion']}"
-            if (row["msdyn_operation"], row["msdyn_status"], row["msdyn_result"]) != (0, 1, True):
-                record.violated(
-                    f"{environment}: {what} is not in the history as an import that succeeded: {row}"
-                )
             key = (environment, row["msdyn_name"], row["msdyn_solutionversion"])
-            seen[key] += 1
+            if (row["msdyn_operation"], row["msdyn_status"]) != (0, 1):
+                record.violated(f"{environment}: {what} is not in the history as an import that ended: {row}")
+            if row["msdyn_result"]:
+                seen[key] += 1
+            elif key not in cancelled:
+                record.violated(f"{environment}: the import of {what} failed, and nobody cancelled it: {row}")
             # One row stands for one operation, so the same operation carried out anew adds none.
             if key in ended and datetime.fromisoformat(row["msdyn_endtime"]) > ended[key]:
                 record.violated(
@@ -97,6 +105,9 @@ def imports(record: Record, found: Mapping[str, Run], urls: Mapping[str, str]) -
             job["solutionname"]
             for job in _rows(f"{url}/api/data/v9.2/importjobs?$select=solutionname,completedon")
         )
+        # Cancelled before its package was read, an import has a job without a name, and no history.
+        if jobs.pop(None, 0) > sum(key[0] == environment for key in cancelled):
+            record.violated(f"{environment}: more nameless import jobs than cancelled runs")
         if jobs != Counter(row["msdyn_name"] for row in rows):
             record.violated(
                 f"{environment}: import jobs {dict(jobs)} and history differ; {len(rows)} rows in the history"
@@ -144,9 +155,12 @@ def store(record: Record, told: Mapping[str, Run], database: sqlite3.Connection)
         "runs": len(kept),
         "runs inside the host's process": sum("/inside-" in r.target_environment for r in kept.values()),
         "states": dict(states),
-        "runs that were unknown for a time": sum(
-            any(e.run.to == _UNKNOWN for e in of_run[name] if e.HasField("run")) for name in kept
-        ),
+        **{
+            f"runs that were {words} for a time": sum(
+                any(e.run.to == state for e in of_run[name] if e.HasField("run")) for name in kept
+            )
+            for state, words in ((_UNKNOWN, "unknown"), (_CANCELLING, "being cancelled"))
+        },
         "events": len(events),
         "watches": len(record.watched),
         "interruptions of watches": sum(w.interruptions for w in record.watched),
@@ -244,7 +258,7 @@ def _run(record: Record, run: Run, events: Sequence[Event], database: sqlite3.Co
     if any(f.code == "SETTING_NOT_APPLIED" for f in findings):
         say("its settings did not reach the target")
     secret = database.execute("SELECT 1 FROM secret WHERE name = ?", (f"{name}/settings",)).fetchone()
-    if secret and run.state in (Run.STATE_SUCCEEDED, Run.STATE_CANCELLED):
+    if secret and run.state in (Run.STATE_SUCCEEDED, _CANCELLED):
         say("the values of its settings are still there")
 
 
