@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -147,12 +148,15 @@ def test_stale_stubs_and_pages_are_found_and_named(tree: Path) -> None:
 
 def test_constraints_pin_every_dependency_to_a_version_that_is_allowed() -> None:
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
+    pairs = (line.split("==") for line in lines if not line.startswith("#"))
+    pins = {canonicalize_name(name): version for name, version in pairs}
     project = PROJECT["project"]
-    declared = [Requirement(text) for text in project["dependencies"] + PROJECT["dependency-groups"]["dev"]]
+    declared = [Requirement(text) for text in project["dependencies"]]
+    for group in PROJECT["dependency-groups"].values():
+        declared += [Requirement(item) for item in group if isinstance(item, str)]
     for extra in project["optional-dependencies"].values():
         declared += map(Requirement, extra)
-    wrong = [str(one) for one in declared if one.name not in pins or pins[one.name] not in one.specifier]
+    wrong = [str(one) for one in declared if pins.get(canonicalize_name(one.name), "0") not in one.specifier]
     assert not wrong, "run make constraints"
 
 
