@@ -186,6 +186,8 @@ def _shown(resource: Environment | Pipeline) -> dict[str, Any]:
     shown["name"] = names.slug(resource.name)
     if "kind" in shown:
         shown["kind"] = shown["kind"].lower()
+    if "method" in shown.get("sign_in", {}):
+        shown["sign_in"]["method"] = shown["sign_in"]["method"].lower()
     if not shown.get("allow_redeployment", True):
         del shown["allow_redeployment"]
     if "development_environments" in shown:
