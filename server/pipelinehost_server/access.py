@@ -33,6 +33,7 @@ class Permission(enum.Enum):
     READ = "to see the host's resources and record"
     CONFIGURE = "to change environments, connections and pipelines"
     RUN = "to deploy, restore, cancel, retry and upload"
+    RECORD = "to read, check, export and shorten the whole record"
     RESOLVE = "to say what became of an import that the host could not decide about"
 
 
@@ -73,6 +74,10 @@ POLICY: Mapping[str, Permission] = {
     _HOST + "GetRunPipeline": Permission.READ,
     _HOST + "GetQueue": Permission.READ,
     _HOST + "ListEvents": Permission.READ,
+    _HOST + "WatchEvents": Permission.RECORD,
+    _HOST + "VerifyEvents": Permission.RECORD,
+    _HOST + "ExportEvents": Permission.RECORD,
+    _HOST + "PruneEvents": Permission.RECORD,
     _ARTIFACTS + "GetArtifact": Permission.READ,
     _ARTIFACTS + "ListArtifacts": Permission.READ,
     _ARTIFACTS + "UploadArtifact": Permission.RUN,

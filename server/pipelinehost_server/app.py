@@ -27,6 +27,7 @@ from pipelinehost_server.api.artifacts import Artifacts
 from pipelinehost_server.api.guard import Guard, Rpc, generic_handler
 from pipelinehost_server.api.host import VERSION, PipelineHost
 from pipelinehost_server.api.listing import Pages
+from pipelinehost_server.api.record import Record, signing_key
 from pipelinehost_server.api.watch import Watch
 from pipelinehost_server.blobs import Blobs
 from pipelinehost_server.config import Config
@@ -135,10 +136,11 @@ class Host:
         self._environments = environments = Environments(config, store, encryption)
         self._deployment = deployment = Deployment(config, store, blobs, encryption, environments)
         secret = await _token_secret(store, encryption)
+        record = Record(store, await signing_key(store, encryption))
         pages = Pages(store.reads, secret)
         watch = Watch(store, feed, secret, config.heartbeat_seconds)
         guard = self._guard
-        own = PipelineHost(config, store, environments, deployment, pages, watch, secret)
+        own = PipelineHost(config, store, environments, deployment, pages, watch, record, secret)
         self.services = {
             _PIPELINE_HOST: guard.protect(_PIPELINE_HOST, own),
             _ARTIFACTS: guard.protect(_ARTIFACTS, Artifacts(config, store, blobs, pages)),

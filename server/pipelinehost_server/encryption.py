@@ -1,4 +1,4 @@
-"""Secrets at rest: AES-256-GCM under one key, bound to the place that each belongs to."""
+"""Secrets at rest (AES-256-GCM under one key, bound to the place that each belongs to), and signatures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Self
 
-from cryptography.exceptions import InvalidTag
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 VARIABLE: Final = "PIPELINEHOST_KEY"
@@ -26,6 +27,37 @@ _KEY_BYTES = 32
 _ID_BYTES = 4
 _NONCE_BYTES = 12
 _HEADER_BYTES = len(_FORMAT) + _ID_BYTES + _NONCE_BYTES
+
+
+class SigningKey:
+    """Signs with Ed25519, so that others can check with the public key what this host vouches for.
+
+    Args:
+        seed: 32 random bytes: the private key.
+    """
+
+    def __init__(self, seed: bytes) -> None:
+        self._key = Ed25519PrivateKey.from_private_bytes(seed)
+        self._public = self._key.public_key()
+        self.public: str = self._public.public_bytes_raw().hex()
+        """The public key, hexadecimal."""
+
+    @staticmethod
+    def seed() -> bytes:
+        """What a new key is made of."""
+        return secrets.token_bytes(32)
+
+    def sign(self, text: bytes) -> bytes:
+        """The signature of a text, 64 bytes."""
+        return self._key.sign(text)
+
+    def has_signed(self, text: bytes, signature: bytes) -> bool:
+        """Whether a signature is of this key and this text."""
+        try:
+            self._public.verify(signature, text)
+        except InvalidSignature:
+            return False
+        return True
 
 
 class KeyUnusable(Exception):

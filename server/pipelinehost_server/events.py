@@ -1,4 +1,4 @@
-"""Following a run: what the record holds first, then what is written, with no gap and no repetition.
+"""Following a run, or all: what the record holds first, then what is written, with no gap or repetition.
 
 Events reach this module only after their commit. While somebody follows a run, its newest events are kept in
 one log that all its followers share; who starts late or falls behind reads the store until the log has the
@@ -18,15 +18,18 @@ from pipelinehost_server.store import Store
 
 _PAGE: Final = 500
 _KEPT: Final = 1000
+RECORD: Final = ""
+"""Stands for the whole record where a run is followed."""
 _SEQUENCE = attrgetter("sequence")
 
 
 class _Log:
-    """The newest events of a run; every event after ``floor`` is or will be here."""
+    """The newest events of a run, or of all; every event after ``floor`` is or will be here."""
 
-    __slots__ = ("_batch", "_batch_after", "events", "floor", "followers", "queued", "waiters")
+    __slots__ = ("_batch", "_batch_after", "_whole", "events", "floor", "followers", "queued", "waiters")
 
-    def __init__(self, floor: int, *, queued: bool) -> None:
+    def __init__(self, floor: int, *, queued: bool, whole: bool) -> None:
+        self._whole = whole
         self.events: list[Event] = []
         self.floor = floor
         self.queued = queued
@@ -48,11 +51,13 @@ class _Log:
     def after(self, sequence: int) -> Sequence[Event]:
         """Events after a sequence; followers at one place share the answer."""
         if sequence != self._batch_after:
-            self._batch = _without_old_progress(
-                self.events[bisect_right(self.events, sequence, key=_SEQUENCE) :]
-            )
+            self._batch = self.thinned(self.events[bisect_right(self.events, sequence, key=_SEQUENCE) :])
             self._batch_after = sequence
         return self._batch
+
+    def thinned(self, events: Sequence[Event]) -> Sequence[Event]:
+        """What a follower gets of these: for the record everything, for a run without progress gone by."""
+        return events if self._whole else _without_old_progress(events)
 
     def wake(self) -> None:
         """Lets every follower that waits look again."""
@@ -108,7 +113,7 @@ class Feed:
         batches are shared by all followers and must not be changed.
 
         Args:
-            run: its name.
+            run: its name, or :data:`RECORD` for the events about everything, none left out.
             after: sequence of the last event that the follower knows; 0 for none.
             idle: seconds after which an empty batch says that nothing happened. An empty batch also comes
                 when another run's change may have moved this one in the queue of its target.
@@ -121,12 +126,16 @@ class Feed:
             while not self._closed:
                 batch: Sequence[Event]
                 if after < log.floor:
-                    page = self._store.reads.events_of_run(run, after, _PAGE)
+                    page = (
+                        self._store.reads.events_after(after, _PAGE)
+                        if run == RECORD
+                        else self._store.reads.events_of_run(run, after, _PAGE)
+                    )
                     # A page that is not full shows that up to the floor there is no more.
                     after = max(page[-1].sequence if page else 0, log.floor if len(page) < _PAGE else 0)
                     if not page:
                         continue
-                    batch = _without_old_progress(page)
+                    batch = log.thinned(page)
                 else:
                     batch = log.after(after)
                     if not batch:
@@ -155,7 +164,9 @@ class Feed:
             queued = stored is not None and stored.state == Run.STATE_WAITING_FOR_TARGET
             # What is committed now may still be on its way here: it is below the floor, so it comes from the
             # store, and when it arrives it is known already.
-            log = self._logs[run] = _Log(self._store.reads.last_sequence(), queued=queued)
+            log = self._logs[run] = _Log(
+                self._store.reads.last_sequence(), queued=queued, whole=run == RECORD
+            )
         log.followers += 1
         return log
 
@@ -169,6 +180,10 @@ class Feed:
             return
         awake = set()
         queues_moved = False
+        if (whole := self._logs.get(RECORD)) is not None:
+            for event in events:
+                whole.append(event)
+            awake.add(whole)
         for event in events:
             log = self._logs.get(event.subject)
             if log is not None:

@@ -49,6 +49,9 @@ class _Context:
     def invocation_metadata(self) -> Any:
         return self._context.invocation_metadata()
 
+    def peer(self) -> str:
+        return "ipv6:%5B::1%5D:50123"
+
     async def write(self, message: Any) -> None:
         self._written(message)
 

@@ -18,16 +18,18 @@ class GetHostRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class Host(_message.Message):
-    __slots__ = ("version", "region", "allow_cross_region", "caller")
+    __slots__ = ("version", "region", "allow_cross_region", "caller", "record_key")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     REGION_FIELD_NUMBER: _ClassVar[int]
     ALLOW_CROSS_REGION_FIELD_NUMBER: _ClassVar[int]
     CALLER_FIELD_NUMBER: _ClassVar[int]
+    RECORD_KEY_FIELD_NUMBER: _ClassVar[int]
     version: str
     region: str
     allow_cross_region: bool
     caller: str
-    def __init__(self, version: _Optional[str] = ..., region: _Optional[str] = ..., allow_cross_region: _Optional[bool] = ..., caller: _Optional[str] = ...) -> None: ...
+    record_key: str
+    def __init__(self, version: _Optional[str] = ..., region: _Optional[str] = ..., allow_cross_region: _Optional[bool] = ..., caller: _Optional[str] = ..., record_key: _Optional[str] = ...) -> None: ...
 
 class GetEnvironmentRequest(_message.Message):
     __slots__ = ("name",)
@@ -509,3 +511,88 @@ class ListEventsResponse(_message.Message):
     events: _containers.RepeatedCompositeFieldContainer[_resources_pb2.Event]
     next_page_token: str
     def __init__(self, events: _Optional[_Iterable[_Union[_resources_pb2.Event, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class WatchEventsRequest(_message.Message):
+    __slots__ = ("filter", "resume_token", "from_beginning")
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    FROM_BEGINNING_FIELD_NUMBER: _ClassVar[int]
+    filter: str
+    resume_token: str
+    from_beginning: bool
+    def __init__(self, filter: _Optional[str] = ..., resume_token: _Optional[str] = ..., from_beginning: _Optional[bool] = ...) -> None: ...
+
+class WatchEventsResponse(_message.Message):
+    __slots__ = ("event", "heartbeat", "resume_token")
+    class Heartbeat(_message.Message):
+        __slots__ = ("time",)
+        TIME_FIELD_NUMBER: _ClassVar[int]
+        time: _timestamp_pb2.Timestamp
+        def __init__(self, time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    EVENT_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    event: _resources_pb2.Event
+    heartbeat: WatchEventsResponse.Heartbeat
+    resume_token: str
+    def __init__(self, event: _Optional[_Union[_resources_pb2.Event, _Mapping]] = ..., heartbeat: _Optional[_Union[WatchEventsResponse.Heartbeat, _Mapping]] = ..., resume_token: _Optional[str] = ...) -> None: ...
+
+class VerifyEventsRequest(_message.Message):
+    __slots__ = ("heads",)
+    HEADS_FIELD_NUMBER: _ClassVar[int]
+    heads: _containers.RepeatedCompositeFieldContainer[_resources_pb2.RecordHead]
+    def __init__(self, heads: _Optional[_Iterable[_Union[_resources_pb2.RecordHead, _Mapping]]] = ...) -> None: ...
+
+class VerifyEventsResponse(_message.Message):
+    __slots__ = ("counted", "result")
+    class Counted(_message.Message):
+        __slots__ = ("checked", "total")
+        CHECKED_FIELD_NUMBER: _ClassVar[int]
+        TOTAL_FIELD_NUMBER: _ClassVar[int]
+        checked: int
+        total: int
+        def __init__(self, checked: _Optional[int] = ..., total: _Optional[int] = ...) -> None: ...
+    class Result(_message.Message):
+        __slots__ = ("fault", "checked", "head", "checkpoint")
+        FAULT_FIELD_NUMBER: _ClassVar[int]
+        CHECKED_FIELD_NUMBER: _ClassVar[int]
+        HEAD_FIELD_NUMBER: _ClassVar[int]
+        CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+        fault: _resources_pb2.RecordFault
+        checked: int
+        head: _resources_pb2.RecordHead
+        checkpoint: _resources_pb2.Checkpoint
+        def __init__(self, fault: _Optional[_Union[_resources_pb2.RecordFault, _Mapping]] = ..., checked: _Optional[int] = ..., head: _Optional[_Union[_resources_pb2.RecordHead, _Mapping]] = ..., checkpoint: _Optional[_Union[_resources_pb2.Checkpoint, _Mapping]] = ...) -> None: ...
+    COUNTED_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    counted: VerifyEventsResponse.Counted
+    result: VerifyEventsResponse.Result
+    def __init__(self, counted: _Optional[_Union[VerifyEventsResponse.Counted, _Mapping]] = ..., result: _Optional[_Union[VerifyEventsResponse.Result, _Mapping]] = ...) -> None: ...
+
+class ExportEventsRequest(_message.Message):
+    __slots__ = ("first_sequence", "last_sequence")
+    FIRST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    LAST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    first_sequence: int
+    last_sequence: int
+    def __init__(self, first_sequence: _Optional[int] = ..., last_sequence: _Optional[int] = ...) -> None: ...
+
+class ExportEventsResponse(_message.Message):
+    __slots__ = ("lines",)
+    LINES_FIELD_NUMBER: _ClassVar[int]
+    lines: bytes
+    def __init__(self, lines: _Optional[bytes] = ...) -> None: ...
+
+class PruneEventsRequest(_message.Message):
+    __slots__ = ("before", "exports", "force", "request_id", "validate_only")
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    EXPORTS_FIELD_NUMBER: _ClassVar[int]
+    FORCE_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    before: _timestamp_pb2.Timestamp
+    exports: _containers.RepeatedCompositeFieldContainer[_resources_pb2.RecordHead]
+    force: bool
+    request_id: str
+    validate_only: bool
+    def __init__(self, before: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., exports: _Optional[_Iterable[_Union[_resources_pb2.RecordHead, _Mapping]]] = ..., force: _Optional[bool] = ..., request_id: _Optional[str] = ..., validate_only: _Optional[bool] = ...) -> None: ...

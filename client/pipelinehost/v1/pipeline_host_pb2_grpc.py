@@ -202,6 +202,26 @@ class PipelineHostStub:
                 request_serializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.ListEventsRequest.SerializeToString,
                 response_deserializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.ListEventsResponse.FromString,
                 _registered_method=True)
+        self.WatchEvents = channel.unary_stream(
+                '/pipelinehost.v1.PipelineHost/WatchEvents',
+                request_serializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.WatchEventsRequest.SerializeToString,
+                response_deserializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.WatchEventsResponse.FromString,
+                _registered_method=True)
+        self.VerifyEvents = channel.unary_stream(
+                '/pipelinehost.v1.PipelineHost/VerifyEvents',
+                request_serializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.VerifyEventsRequest.SerializeToString,
+                response_deserializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.VerifyEventsResponse.FromString,
+                _registered_method=True)
+        self.ExportEvents = channel.unary_stream(
+                '/pipelinehost.v1.PipelineHost/ExportEvents',
+                request_serializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.ExportEventsRequest.SerializeToString,
+                response_deserializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.ExportEventsResponse.FromString,
+                _registered_method=True)
+        self.PruneEvents = channel.unary_unary(
+                '/pipelinehost.v1.PipelineHost/PruneEvents',
+                request_serializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.PruneEventsRequest.SerializeToString,
+                response_deserializer=pipelinehost_dot_v1_dot_resources__pb2.Event.FromString,
+                _registered_method=True)
 
 
 class PipelineHostServicer:
@@ -439,6 +459,35 @@ class PipelineHostServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchEvents(self, request, context):
+        """What happens on the host, from now, from the beginning or from a token on; it has no end.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def VerifyEvents(self, request, context):
+        """Computes the chain of the record anew and names the first thing that is wrong.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportEvents(self, request, context):
+        """The record, or a part of it, as a file of JSON lines; the last line is a signed head.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PruneEvents(self, request, context):
+        """Drops the oldest events, which must have been exported; the event that is the answer says from where on the
+        record is provable.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PipelineHostServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -606,6 +655,26 @@ def add_PipelineHostServicer_to_server(servicer, server):
                     servicer.ListEvents,
                     request_deserializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.ListEventsRequest.FromString,
                     response_serializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.ListEventsResponse.SerializeToString,
+            ),
+            'WatchEvents': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchEvents,
+                    request_deserializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.WatchEventsRequest.FromString,
+                    response_serializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.WatchEventsResponse.SerializeToString,
+            ),
+            'VerifyEvents': grpc.unary_stream_rpc_method_handler(
+                    servicer.VerifyEvents,
+                    request_deserializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.VerifyEventsRequest.FromString,
+                    response_serializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.VerifyEventsResponse.SerializeToString,
+            ),
+            'ExportEvents': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportEvents,
+                    request_deserializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.ExportEventsRequest.FromString,
+                    response_serializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.ExportEventsResponse.SerializeToString,
+            ),
+            'PruneEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.PruneEvents,
+                    request_deserializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.PruneEventsRequest.FromString,
+                    response_serializer=pipelinehost_dot_v1_dot_resources__pb2.Event.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1500,6 +1569,114 @@ class PipelineHost:
             '/pipelinehost.v1.PipelineHost/ListEvents',
             pipelinehost_dot_v1_dot_pipeline__host__pb2.ListEventsRequest.SerializeToString,
             pipelinehost_dot_v1_dot_pipeline__host__pb2.ListEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/pipelinehost.v1.PipelineHost/WatchEvents',
+            pipelinehost_dot_v1_dot_pipeline__host__pb2.WatchEventsRequest.SerializeToString,
+            pipelinehost_dot_v1_dot_pipeline__host__pb2.WatchEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifyEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/pipelinehost.v1.PipelineHost/VerifyEvents',
+            pipelinehost_dot_v1_dot_pipeline__host__pb2.VerifyEventsRequest.SerializeToString,
+            pipelinehost_dot_v1_dot_pipeline__host__pb2.VerifyEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/pipelinehost.v1.PipelineHost/ExportEvents',
+            pipelinehost_dot_v1_dot_pipeline__host__pb2.ExportEventsRequest.SerializeToString,
+            pipelinehost_dot_v1_dot_pipeline__host__pb2.ExportEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PruneEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pipelinehost.v1.PipelineHost/PruneEvents',
+            pipelinehost_dot_v1_dot_pipeline__host__pb2.PruneEventsRequest.SerializeToString,
+            pipelinehost_dot_v1_dot_resources__pb2.Event.FromString,
             options,
             channel_credentials,
             insecure,

@@ -101,6 +101,16 @@ class PipelineHostStub:
     """The runs that have or wait for an environment, in their order."""
     ListEvents: _grpc.UnaryUnaryMultiCallable[_pipeline_host_pb2.ListEventsRequest, _pipeline_host_pb2.ListEventsResponse]
     """The record of the host, oldest first."""
+    WatchEvents: _grpc.UnaryStreamMultiCallable[_pipeline_host_pb2.WatchEventsRequest, _pipeline_host_pb2.WatchEventsResponse]
+    """What happens on the host, from now, from the beginning or from a token on; it has no end."""
+    VerifyEvents: _grpc.UnaryStreamMultiCallable[_pipeline_host_pb2.VerifyEventsRequest, _pipeline_host_pb2.VerifyEventsResponse]
+    """Computes the chain of the record anew and names the first thing that is wrong."""
+    ExportEvents: _grpc.UnaryStreamMultiCallable[_pipeline_host_pb2.ExportEventsRequest, _pipeline_host_pb2.ExportEventsResponse]
+    """The record, or a part of it, as a file of JSON lines; the last line is a signed head."""
+    PruneEvents: _grpc.UnaryUnaryMultiCallable[_pipeline_host_pb2.PruneEventsRequest, _resources_pb2.Event]
+    """Drops the oldest events, which must have been exported; the event that is the answer says from where on the
+    record is provable.
+    """
 
 @_typing.type_check_only
 class PipelineHostAsyncStub(PipelineHostStub):
@@ -173,6 +183,16 @@ class PipelineHostAsyncStub(PipelineHostStub):
     """The runs that have or wait for an environment, in their order."""
     ListEvents: _aio.UnaryUnaryMultiCallable[_pipeline_host_pb2.ListEventsRequest, _pipeline_host_pb2.ListEventsResponse]  # type: ignore[assignment]
     """The record of the host, oldest first."""
+    WatchEvents: _aio.UnaryStreamMultiCallable[_pipeline_host_pb2.WatchEventsRequest, _pipeline_host_pb2.WatchEventsResponse]  # type: ignore[assignment]
+    """What happens on the host, from now, from the beginning or from a token on; it has no end."""
+    VerifyEvents: _aio.UnaryStreamMultiCallable[_pipeline_host_pb2.VerifyEventsRequest, _pipeline_host_pb2.VerifyEventsResponse]  # type: ignore[assignment]
+    """Computes the chain of the record anew and names the first thing that is wrong."""
+    ExportEvents: _aio.UnaryStreamMultiCallable[_pipeline_host_pb2.ExportEventsRequest, _pipeline_host_pb2.ExportEventsResponse]  # type: ignore[assignment]
+    """The record, or a part of it, as a file of JSON lines; the last line is a signed head."""
+    PruneEvents: _aio.UnaryUnaryMultiCallable[_pipeline_host_pb2.PruneEventsRequest, _resources_pb2.Event]  # type: ignore[assignment]
+    """Drops the oldest events, which must have been exported; the event that is the answer says from where on the
+    record is provable.
+    """
 
 class PipelineHostServicer(metaclass=_abc_1.ABCMeta):
     """The host: list, configure, validate, deploy and watch."""
@@ -440,5 +460,39 @@ class PipelineHostServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_pipeline_host_pb2.ListEventsResponse, _abc.Awaitable[_pipeline_host_pb2.ListEventsResponse]]:
         """The record of the host, oldest first."""
+
+    @_abc_1.abstractmethod
+    def WatchEvents(
+        self,
+        request: _pipeline_host_pb2.WatchEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_pipeline_host_pb2.WatchEventsResponse], _abc.AsyncIterator[_pipeline_host_pb2.WatchEventsResponse]]:
+        """What happens on the host, from now, from the beginning or from a token on; it has no end."""
+
+    @_abc_1.abstractmethod
+    def VerifyEvents(
+        self,
+        request: _pipeline_host_pb2.VerifyEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_pipeline_host_pb2.VerifyEventsResponse], _abc.AsyncIterator[_pipeline_host_pb2.VerifyEventsResponse]]:
+        """Computes the chain of the record anew and names the first thing that is wrong."""
+
+    @_abc_1.abstractmethod
+    def ExportEvents(
+        self,
+        request: _pipeline_host_pb2.ExportEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_pipeline_host_pb2.ExportEventsResponse], _abc.AsyncIterator[_pipeline_host_pb2.ExportEventsResponse]]:
+        """The record, or a part of it, as a file of JSON lines; the last line is a signed head."""
+
+    @_abc_1.abstractmethod
+    def PruneEvents(
+        self,
+        request: _pipeline_host_pb2.PruneEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_resources_pb2.Event, _abc.Awaitable[_resources_pb2.Event]]:
+        """Drops the oldest events, which must have been exported; the event that is the answer says from where on the
+        record is provable.
+        """
 
 def add_PipelineHostServicer_to_server(servicer: PipelineHostServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

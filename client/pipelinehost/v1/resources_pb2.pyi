@@ -476,7 +476,7 @@ class Connection(_message.Message):
     def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., connector_id: _Optional[str] = ..., status: _Optional[str] = ...) -> None: ...
 
 class Event(_message.Message):
-    __slots__ = ("sequence", "time", "kind", "actor", "subject", "run", "step", "finding", "progress", "pipeline", "environment", "artifact", "connection", "message")
+    __slots__ = ("sequence", "time", "kind", "actor", "subject", "run", "step", "finding", "progress", "pipeline", "environment", "artifact", "connection", "checkpoint", "fault", "head", "message", "peer", "pipeline_before", "environment_before")
     class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         KIND_UNSPECIFIED: _ClassVar[Event.Kind]
@@ -499,6 +499,9 @@ class Event(_message.Message):
         KIND_RUN_RESOLVED: _ClassVar[Event.Kind]
         KIND_HOST_STARTED: _ClassVar[Event.Kind]
         KIND_CREDENTIAL_SET: _ClassVar[Event.Kind]
+        KIND_EVENTS_EXPORTED: _ClassVar[Event.Kind]
+        KIND_EVENTS_PRUNED: _ClassVar[Event.Kind]
+        KIND_RECORD_BROKEN: _ClassVar[Event.Kind]
     KIND_UNSPECIFIED: Event.Kind
     KIND_ENVIRONMENT_CREATED: Event.Kind
     KIND_ENVIRONMENT_UPDATED: Event.Kind
@@ -519,6 +522,9 @@ class Event(_message.Message):
     KIND_RUN_RESOLVED: Event.Kind
     KIND_HOST_STARTED: Event.Kind
     KIND_CREDENTIAL_SET: Event.Kind
+    KIND_EVENTS_EXPORTED: Event.Kind
+    KIND_EVENTS_PRUNED: Event.Kind
+    KIND_RECORD_BROKEN: Event.Kind
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -532,7 +538,13 @@ class Event(_message.Message):
     ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
     ARTIFACT_FIELD_NUMBER: _ClassVar[int]
     CONNECTION_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    FAULT_FIELD_NUMBER: _ClassVar[int]
+    HEAD_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    PEER_FIELD_NUMBER: _ClassVar[int]
+    PIPELINE_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENT_BEFORE_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     time: _timestamp_pb2.Timestamp
     kind: Event.Kind
@@ -546,8 +558,76 @@ class Event(_message.Message):
     environment: Environment
     artifact: Artifact
     connection: Connection
+    checkpoint: Checkpoint
+    fault: RecordFault
+    head: RecordHead
     message: str
-    def __init__(self, sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., kind: _Optional[_Union[Event.Kind, str]] = ..., actor: _Optional[str] = ..., subject: _Optional[str] = ..., run: _Optional[_Union[RunChange, _Mapping]] = ..., step: _Optional[_Union[Step, _Mapping]] = ..., finding: _Optional[_Union[Finding, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., pipeline: _Optional[_Union[Pipeline, _Mapping]] = ..., environment: _Optional[_Union[Environment, _Mapping]] = ..., artifact: _Optional[_Union[Artifact, _Mapping]] = ..., connection: _Optional[_Union[Connection, _Mapping]] = ..., message: _Optional[str] = ...) -> None: ...
+    peer: str
+    pipeline_before: Pipeline
+    environment_before: Environment
+    def __init__(self, sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., kind: _Optional[_Union[Event.Kind, str]] = ..., actor: _Optional[str] = ..., subject: _Optional[str] = ..., run: _Optional[_Union[RunChange, _Mapping]] = ..., step: _Optional[_Union[Step, _Mapping]] = ..., finding: _Optional[_Union[Finding, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., pipeline: _Optional[_Union[Pipeline, _Mapping]] = ..., environment: _Optional[_Union[Environment, _Mapping]] = ..., artifact: _Optional[_Union[Artifact, _Mapping]] = ..., connection: _Optional[_Union[Connection, _Mapping]] = ..., checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., fault: _Optional[_Union[RecordFault, _Mapping]] = ..., head: _Optional[_Union[RecordHead, _Mapping]] = ..., message: _Optional[str] = ..., peer: _Optional[str] = ..., pipeline_before: _Optional[_Union[Pipeline, _Mapping]] = ..., environment_before: _Optional[_Union[Environment, _Mapping]] = ...) -> None: ...
+
+class RecordHead(_message.Message):
+    __slots__ = ("store", "first_sequence", "previous_sha256", "last_sequence", "sha256", "time", "key", "signature")
+    STORE_FIELD_NUMBER: _ClassVar[int]
+    FIRST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    PREVIOUS_SHA256_FIELD_NUMBER: _ClassVar[int]
+    LAST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    store: str
+    first_sequence: int
+    previous_sha256: str
+    last_sequence: int
+    sha256: str
+    time: _timestamp_pb2.Timestamp
+    key: str
+    signature: str
+    def __init__(self, store: _Optional[str] = ..., first_sequence: _Optional[int] = ..., previous_sha256: _Optional[str] = ..., last_sequence: _Optional[int] = ..., sha256: _Optional[str] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., key: _Optional[str] = ..., signature: _Optional[str] = ...) -> None: ...
+
+class Checkpoint(_message.Message):
+    __slots__ = ("sequence", "sha256", "dropped", "before", "forced")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    FORCED_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    sha256: str
+    dropped: int
+    before: _timestamp_pb2.Timestamp
+    forced: bool
+    def __init__(self, sequence: _Optional[int] = ..., sha256: _Optional[str] = ..., dropped: _Optional[int] = ..., before: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., forced: _Optional[bool] = ...) -> None: ...
+
+class RecordFault(_message.Message):
+    __slots__ = ("kind", "sequence", "message")
+    class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        KIND_UNSPECIFIED: _ClassVar[RecordFault.Kind]
+        KIND_CHANGED: _ClassVar[RecordFault.Kind]
+        KIND_MISSING: _ClassVar[RecordFault.Kind]
+        KIND_INSERTED: _ClassVar[RecordFault.Kind]
+        KIND_REORDERED: _ClassVar[RecordFault.Kind]
+        KIND_TRUNCATED: _ClassVar[RecordFault.Kind]
+        KIND_UNSIGNED: _ClassVar[RecordFault.Kind]
+        KIND_FORKED: _ClassVar[RecordFault.Kind]
+    KIND_UNSPECIFIED: RecordFault.Kind
+    KIND_CHANGED: RecordFault.Kind
+    KIND_MISSING: RecordFault.Kind
+    KIND_INSERTED: RecordFault.Kind
+    KIND_REORDERED: RecordFault.Kind
+    KIND_TRUNCATED: RecordFault.Kind
+    KIND_UNSIGNED: RecordFault.Kind
+    KIND_FORKED: RecordFault.Kind
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    kind: RecordFault.Kind
+    sequence: int
+    message: str
+    def __init__(self, kind: _Optional[_Union[RecordFault.Kind, str]] = ..., sequence: _Optional[int] = ..., message: _Optional[str] = ...) -> None: ...
 
 class RunChange(_message.Message):
     __slots__ = ("to", "error", "artifact", "version", "attempt")

@@ -9,7 +9,7 @@ gRPC:
 - ``def watch_run(request, caller) -> AsyncIterator[WatchRunResponse]`` streams;
 - ``async def upload_artifact(requests, caller) -> Artifact`` takes a stream.
 
-Of a context the guard uses ``invocation_metadata``, ``write`` and ``abort_with_status``.
+Of a context the guard uses ``invocation_metadata``, ``peer``, ``write`` and ``abort_with_status``.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, cast
+from urllib.parse import unquote
 
 import grpc
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor, ServiceDescriptor
@@ -45,6 +46,7 @@ from pipelinehost.status import to_status
 from pipelinehost.v1.errors_pb2 import ErrorReason
 from pipelinehost_server.access import POLICY, Access, Caller, Permission
 from pipelinehost_server.api.configure import invalid
+from pipelinehost_server.store import PEER
 
 Rpc: TypeAlias = Callable[[Any, Any], Awaitable[Any]]
 """A guarded method as grpc.aio calls it: ``await rpc(request, context)``; streams write to the context."""
@@ -89,7 +91,7 @@ _UNREAD_SECONDS: Final = 60.0
 """How long one message of a stream may wait for its reader."""
 _SWEEP_SECONDS: Final = 5.0
 _FAREWELL_SECONDS: Final = 0.1
-_ENDLESS: Final = frozenset({"WatchRun"})
+_ENDLESS: Final = frozenset({"WatchRun", "WatchEvents"})
 """Streams that a drain ends at once, because their callers can take them up again."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -187,6 +189,7 @@ class Guard:
                 try:
                     caller = identify(path, context)
                     check(caller, path, None)
+                    PEER.set(_peer(context))
                     async with scope:
                         return await handler(_inspected(requests, inspected), caller)
                 except grpc.aio.BaseError:  # the connection broke
@@ -220,6 +223,7 @@ class Guard:
                 caller = identify(path, context)
                 check(caller, path, request)
                 inspected(request)
+                PEER.set(_peer(context))
                 async with scope:
                     return await handler(request, caller)
             except Exception as error:  # noqa: BLE001 - as above
@@ -244,6 +248,7 @@ class Guard:
                 caller = identify(path, context)
                 check(caller, path, request)
                 inspected(request)
+                PEER.set(_peer(context))
                 opened = self._open(endless=endless)
                 async with aclosing(handler(request, caller)) as responses:
                     async for response in responses:
@@ -366,6 +371,13 @@ def _parser(descriptor: Descriptor) -> Callable[[bytes], Message | _Malformed]:
 
 def _path(method: MethodDescriptor) -> str:
     return f"/{method.containing_service.full_name}/{method.name}"
+
+
+def _peer(context: Any) -> str:
+    """From where a call comes, for the record: the connection's address, whatever the metadata claims."""
+    peer = unquote(str(context.peer() or ""))
+    scheme, _, address = peer.partition(":")
+    return _CONTROL.sub("", address if scheme in {"ipv4", "ipv6"} else peer)[:_NAME]
 
 
 def _snake(name: str) -> str:

@@ -20,6 +20,7 @@ from pipelinehost.v1.resources_pb2 import Connection, Environment, EnvironmentHe
 from pipelinehost_dataverse.webapi import DataverseError
 from pipelinehost_server.access import Caller
 from pipelinehost_server.api import configure, listing
+from pipelinehost_server.api.record import Record
 from pipelinehost_server.api.watch import Watch
 from pipelinehost_server.config import Config
 from pipelinehost_server.deployment import Deployment, Environments
@@ -42,6 +43,7 @@ _Mutation: TypeAlias = (
     | api.CancelRunRequest
     | api.RetryRunRequest
     | api.ResolveRunRequest
+    | api.PruneEventsRequest
 )
 
 VERSION = version("pipelinehost")
@@ -62,6 +64,7 @@ class PipelineHost:
         deployment: Deployment,
         pages: listing.Pages,
         watch: Watch,
+        record: Record,
         secret: bytes,
     ) -> None:
         self._config = config
@@ -71,6 +74,7 @@ class PipelineHost:
         self._deployment = deployment
         self._pages = pages
         self._watch = watch
+        self._record = record
         self._secret = secret
         self._connecting = asyncio.Lock()
 
@@ -81,11 +85,34 @@ class PipelineHost:
             region=self._config.region,
             allow_cross_region=self._config.allow_cross_region,
             caller=caller.name,
+            record_key=self._record.key,
         )
 
     def list_events(self, request: api.ListEventsRequest, caller: Caller) -> api.ListEventsResponse:
         """A page of the record."""
         return self._pages.page(listing.EVENTS, api.ListEventsResponse, request, caller.name)
+
+    def watch_events(
+        self, request: api.WatchEventsRequest, caller: Caller
+    ) -> AsyncGenerator[api.WatchEventsResponse, None]:
+        """What happens on the host."""
+        return self._watch.events(request)
+
+    def verify_events(
+        self, request: api.VerifyEventsRequest, caller: Caller
+    ) -> AsyncGenerator[api.VerifyEventsResponse, None]:
+        """Whether the record is what the host wrote."""
+        return self._record.verify(request)
+
+    def export_events(
+        self, request: api.ExportEventsRequest, caller: Caller
+    ) -> AsyncGenerator[api.ExportEventsResponse, None]:
+        """The record as a file."""
+        return self._record.export(request, caller)
+
+    async def prune_events(self, request: api.PruneEventsRequest, caller: Caller) -> Event:
+        """Drops the oldest events."""
+        return await self._record.prune(request, caller, self._once(request, caller))
 
     def get_environment(self, request: api.GetEnvironmentRequest, caller: Caller) -> Environment:
         """One environment."""
@@ -153,7 +180,13 @@ class PipelineHost:
                 tx.delete_secret(credential_key(name))
                 told = "its credential was deleted: it was set for another address or identity"
             changed = tx.put_environment(fresh)
-            event = _event(Event.KIND_ENVIRONMENT_UPDATED, caller, changed.name, environment=changed)
+            event = _event(
+                Event.KIND_ENVIRONMENT_UPDATED,
+                caller,
+                changed.name,
+                environment=changed,
+                environment_before=before,
+            )
             event.message = told
             tx.append(event)
             once.remember(tx, changed)
@@ -354,8 +387,17 @@ class PipelineHost:
         def job(tx: Transaction) -> Pipeline:
             if (seen := once.recall(tx)) is not None:
                 return Pipeline.FromString(seen)
+            before = tx.pipeline(name)
             changed = tx.put_pipeline(decide(tx))
-            tx.append(_event(Event.KIND_PIPELINE_UPDATED, caller, changed.name, pipeline=changed))
+            tx.append(
+                _event(
+                    Event.KIND_PIPELINE_UPDATED,
+                    caller,
+                    changed.name,
+                    pipeline=changed,
+                    pipeline_before=before,
+                )
+            )
             once.remember(tx, changed)
             return changed
 

@@ -11,6 +11,7 @@ import base64
 import functools
 import hmac
 import json
+import operator
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -243,6 +244,33 @@ def parse(listing: Listing, text: str) -> tuple[_Condition, ...]:
         found.append(_condition(listing, term))
         position = term.end()
     return tuple(found)
+
+
+_COMPARED: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
+    "=": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+
+def selects(text: str) -> Callable[[Event], bool]:
+    """Which events a filter over events selects, the same as a list's.
+
+    Raises:
+        InvalidArgument: it cannot be read.
+    """
+    conditions = [(name, _COMPARED[how], value) for name, how, value in parse(EVENTS, text)]
+
+    def selected(event: Event) -> bool:
+        return all(
+            how(event.time.ToNanoseconds() if name == "time" else getattr(event, name), value)
+            for name, how, value in conditions
+        )
+
+    return selected
 
 
 def _condition(listing: Listing, term: re.Match[str]) -> _Condition:

@@ -1,7 +1,11 @@
-"""Watching a run: a snapshot or a token to begin with, then every event, until the run is finished."""
+"""Watching a run: a snapshot or a token to begin with, then every event, until the run is finished.
+
+And watching the record: every event that a filter selects, from now, from the beginning or from a token on.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hmac
 import time
@@ -10,10 +14,11 @@ from typing import Final
 
 from pipelinehost.errors import OutOfRange, Unavailable
 from pipelinehost.v1.errors_pb2 import ErrorReason
-from pipelinehost.v1.pipeline_host_pb2 import WatchRunResponse
+from pipelinehost.v1.pipeline_host_pb2 import WatchEventsRequest, WatchEventsResponse, WatchRunResponse
 from pipelinehost.v1.resources_pb2 import Event, Run
 from pipelinehost_server import rules
-from pipelinehost_server.events import Feed
+from pipelinehost_server.api.listing import selects
+from pipelinehost_server.events import RECORD, Feed
 from pipelinehost_server.store import Store
 
 _SHARED: Final = 2_048
@@ -22,7 +27,7 @@ _MAC: Final = 12
 
 
 class Watch:
-    """Streams of what happens to runs. An event is put into a response once, whoever watches.
+    """Streams of what happens. An event about a run is put into a response once, whoever watches.
 
     Args:
         store: of the runs.
@@ -83,11 +88,39 @@ class Watch:
                 if place != before or (not batch and time.monotonic() - told >= 0.9 * self._heartbeat):
                     told = time.monotonic()
                     yield self._beat(name, after, place)
-        raise Unavailable(
-            ErrorReason.ERROR_REASON_HOST_UNAVAILABLE,
-            "the host is stopping",
-            remedy="Watch again with the resume token when it is back.",
-        )
+        raise _stopping()
+
+    async def events(self, request: WatchEventsRequest) -> AsyncGenerator[WatchEventsResponse, None]:
+        """What happens on the host, for whoever may see all of it.
+
+        The first response is a heartbeat, so that a watcher has a token before anything happens.
+
+        Raises:
+            InvalidArgument: the filter cannot be read.
+            OutOfRange: the token is of another store, or events after it were dropped.
+            Unavailable: the host is stopping.
+        """
+        selected = selects(request.filter)
+        if request.resume_token:
+            after = self._sequence(RECORD, request.resume_token)
+        elif request.from_beginning:
+            after = self._reads.first_sequence() - 1
+        else:
+            after = self._reads.last_sequence()
+        yield self._record_beat(after)
+        told = time.monotonic()
+        async for batch in self._feed.follow(RECORD, after, self._heartbeat):
+            for event in batch:
+                after = event.sequence
+                if selected(event):
+                    told = time.monotonic()
+                    yield WatchEventsResponse(event=event, resume_token=self._token(RECORD, after))
+            if time.monotonic() - told >= 0.9 * self._heartbeat:
+                told = time.monotonic()
+                yield self._record_beat(after)
+            # A filter may select nothing of a long record: others have their turn in between.
+            await asyncio.sleep(0)
+        raise _stopping()
 
     def _place(self, name: str, target: str) -> int:
         """How many runs get the target before this one, its holder included; 0 if it does not wait."""
@@ -109,6 +142,11 @@ class Watch:
         response.heartbeat.queue_position = place
         return response
 
+    def _record_beat(self, after: int) -> WatchEventsResponse:
+        response = WatchEventsResponse(resume_token=self._token(RECORD, after))
+        response.heartbeat.time.GetCurrentTime()
+        return response
+
     def _token(self, name: str, sequence: int) -> str:
         mac = hmac.digest(self._secret, f"watch\0{name}\0{sequence}".encode(), "sha256")[:_MAC]
         return f"{sequence}.{base64.urlsafe_b64encode(mac).decode()}"
@@ -118,11 +156,29 @@ class Watch:
         if digits.isascii() and digits.isdigit() and len(digits) < 19:
             sequence = int(digits)
             known = hmac.compare_digest(token.encode(), self._token(name, sequence).encode())
+            if known and sequence < self._reads.first_sequence() - 1:
+                raise OutOfRange(
+                    ErrorReason.ERROR_REASON_EVENTS_PRUNED,
+                    f"events after the resume token were dropped from the record, whose oldest is "
+                    f"{self._reads.first_sequence()} now",
+                    remedy="Watch again without a token; what was dropped is in an export.",
+                    metadata={"resource": name},
+                )
             if known and sequence <= self._reads.last_sequence():
                 return sequence
         raise OutOfRange(
             ErrorReason.ERROR_REASON_RESUME_TOKEN_INVALID,
-            f"the resume token is not of {name} in this host's store",
-            remedy="Watch again without a token: the first response is then the run as it is.",
+            f"the resume token is not of {name or 'the record'} in this host's store",
+            remedy="Watch again without a token: the first response is then the run as it is."
+            if name
+            else "Watch again without a token.",
             metadata={"resource": name},
         )
+
+
+def _stopping() -> Unavailable:
+    return Unavailable(
+        ErrorReason.ERROR_REASON_HOST_UNAVAILABLE,
+        "the host is stopping",
+        remedy="Watch again with the resume token when it is back.",
+    )

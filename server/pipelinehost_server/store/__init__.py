@@ -6,6 +6,7 @@ Reads are synchronous and take microseconds; writes are jobs for one thread that
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -16,11 +17,13 @@ from pipelinehost_server.store.lock import FolderLock, StoreLocked
 from pipelinehost_server.store.migrations import StoreTooNew
 from pipelinehost_server.store.once import Once
 from pipelinehost_server.store.reads import Key, Kind, Operator, Reads
-from pipelinehost_server.store.transaction import KEEP, EnvironmentHeld, Fenced, Keep, Transaction
+from pipelinehost_server.store.record import Snapshot
+from pipelinehost_server.store.transaction import KEEP, PEER, EnvironmentHeld, Fenced, Keep, Transaction
 from pipelinehost_server.store.writer import Listener, Writer
 
 __all__ = [
     "KEEP",
+    "PEER",
     "EnvironmentHeld",
     "Fenced",
     "Keep",
@@ -29,6 +32,7 @@ __all__ = [
     "Once",
     "Operator",
     "Reads",
+    "Snapshot",
     "Store",
     "StoreLocked",
     "StoreTooNew",
@@ -53,6 +57,7 @@ class Store:
         self._path = folder / "pipelinehost.db"
         self._lock = FolderLock(folder, address)
         self._writer = Writer(self._path)
+        self._snapshots: weakref.WeakSet[Snapshot] = weakref.WeakSet()
         # It cannot write, and it is opened after the writer's connection and closed before it: so it can
         # neither recover nor checkpoint the log.
         self._read_database = SqliteDatabase(
@@ -87,6 +92,8 @@ class Store:
     async def close(self) -> None:
         """Commits what waits, and lets go of the folder. A store is opened once."""
         await self._writer.drain()
+        for snapshot in self._snapshots:
+            snapshot.close()
         self._read_database.close()
         await self._writer.stop()
         self._lock.release()
@@ -104,6 +111,12 @@ class Store:
         """
         result: T = await self._writer.submit(job)
         return result
+
+    def snapshot(self) -> Snapshot:
+        """The record as it is now, to be read off the loop; whoever takes it closes it."""
+        snapshot = Snapshot(self._path)
+        self._snapshots.add(snapshot)
+        return snapshot
 
     def listen(self, callback: Listener) -> None:
         """Calls back on the loop after each commit with its events, in the order of their sequence.

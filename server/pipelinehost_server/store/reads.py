@@ -171,6 +171,20 @@ _EVENTS_OF_RUN = text(
     .order_by(tables.Event.sequence)
     .limit(ANY)
 )
+_EVENTS_AFTER = text(
+    tables.Event.select(tables.Event.frame)
+    .where(tables.Event.sequence > ANY)
+    .order_by(tables.Event.sequence)
+    .limit(ANY)
+)
+_EVENT_HASH = text(tables.Event.select(tables.Event.hash).where(tables.Event.sequence == ANY))
+_FIRST_SEQUENCE = text(tables.Event.select(fn.COALESCE(fn.MIN(tables.Event.sequence), SQL("1"))))
+_FIRST_SINCE = text(tables.Event.select(fn.MIN(tables.Event.sequence)).where(tables.Event.time >= ANY))
+_FIRST_UNFINISHED = text(
+    tables.Event.select(fn.MIN(tables.Event.sequence)).where(
+        tables.Event.subject.in_(tables.Run.select(tables.Run.name).where(_UNFINISHED))
+    )
+)
 _LAST_SEQUENCE = text(tables.Event.select(fn.COALESCE(fn.MAX(tables.Event.sequence), SQL("0"))))
 _IDENTITY = text(tables.Meta.select(tables.Meta.value).where(tables.Meta.key == SQL("'identity'")))
 _RECALL = text(
@@ -384,6 +398,30 @@ class Reads:
         """At most ``limit`` events about a run after a sequence, in order."""
         rows = self._execute(_EVENTS_OF_RUN, (run, after_sequence, limit)).fetchall()
         return [resources_pb2.Event.FromString(body(row[0])) for row in rows]
+
+    def events_after(self, after_sequence: int, limit: int) -> list[resources_pb2.Event]:
+        """At most ``limit`` events after a sequence, in order."""
+        rows = self._execute(_EVENTS_AFTER, (after_sequence, limit)).fetchall()
+        return [resources_pb2.Event.FromString(body(row[0])) for row in rows]
+
+    def event_hash(self, sequence: int) -> bytes | None:
+        """The hash that chains the next event to this one."""
+        found: bytes | None = self._one(_EVENT_HASH, sequence)
+        return found
+
+    def first_sequence(self) -> int:
+        """Sequence of the oldest event that was not dropped; 1 where there is none."""
+        sequence: int = self._one(_FIRST_SEQUENCE)
+        return sequence
+
+    def first_event_to_keep(self, before: int) -> int:
+        """Sequence of the first event that is not older than a time, or is about an unfinished run.
+
+        Args:
+            before: nanoseconds since 1970.
+        """
+        found: tuple[int | None, ...] = (self._one(_FIRST_SINCE, before), self._one(_FIRST_UNFINISHED))
+        return min(self.last_sequence() + 1, *(sequence for sequence in found if sequence is not None))
 
     def last_sequence(self) -> int:
         """Sequence of the newest event; 0 where there is none."""

@@ -52,7 +52,11 @@ def insert(table: type[Model], *, replace: bool = False) -> str:
 
 def frame(message: Message) -> bytes:
     """The message as item of field 1: what a list's bytes are made of."""
-    body = message.SerializeToString()
+    return framed(message.SerializeToString())
+
+
+def framed(body: bytes) -> bytes:
+    """The same of a message's bytes."""
     size = len(body)
     if size < 0x80:
         return b"%c%c%b" % (0x0A, size, body)

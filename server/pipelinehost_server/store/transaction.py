@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import enum
-import hashlib
 import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -16,12 +16,17 @@ from peewee import SQL, SqliteDatabase, fn
 from pipelinehost.errors import NotFound
 from pipelinehost.v1 import pipeline_host_pb2, resources_pb2
 from pipelinehost.v1.errors_pb2 import ErrorReason
-from pipelinehost_server.store import tables
+from pipelinehost_server.store import record, tables
 from pipelinehost_server.store.reads import Reads
 from pipelinehost_server.store.tables import ANY, FINISHED, body, frame, insert, text
 
 REQUEST_KEPT_SECONDS: Final = 8 * 24 * 3600
 """How long the answer to a request with a ``request_id`` is remembered: seven days and one to spare."""
+
+PEER: Final = ContextVar("peer", default="")
+"""From where the caller calls on whose behalf the store is written to; empty for the host itself."""
+HOST: Final = "host"
+"""The actor of what the host does by itself."""
 
 _PRUNE_SECONDS = 60.0
 
@@ -33,6 +38,9 @@ _PUT_USE = insert(tables.PipelineEnvironment)
 _DELETE_USES = text(tables.PipelineEnvironment.delete().where(tables.PipelineEnvironment.pipeline == ANY))
 _PUT_ARTIFACT = insert(tables.Artifact, replace=True)
 _INSERT_EVENT = insert(tables.Event)
+_DROP_EVENTS = text(tables.Event.delete().where(tables.Event.sequence <= ANY))
+_PUT_META = insert(tables.Meta, replace=True)
+_OWN_HEAD = text(tables.Meta.select(tables.Meta.value).where(tables.Meta.key == SQL(f"'{record.HEAD}'")))
 _INSERT_RUN = insert(tables.Run)
 _INSERT_SNAPSHOT = insert(tables.RunSnapshot)
 _SAVE_RUN = text(
@@ -138,9 +146,13 @@ class Transaction(Reads):
         super().__init__(database)
         head = self._execute(_HEAD, ()).fetchone()
         self._sequence: int = head[0] if head else 0
-        self._hash: bytes = head[1] if head else bytes(32)
+        self._hash: bytes = head[1] if head else record.START
+        self._key: record.Key | None = None
+        self._signed_from = (1, record.START)
         self._next_prune = 0.0
         self.appended: list[resources_pb2.Event] = []
+        self.peer = ""
+        """From where the caller of the job calls."""
 
     def mark(self) -> tuple[int, bytes, int]:
         """Where the record ends now, for :meth:`back_to`."""
@@ -225,9 +237,11 @@ class Transaction(Reads):
     def append(self, event: resources_pb2.Event) -> resources_pb2.Event:
         """Writes an event at the end of the record; stamps ``sequence`` and ``time``."""
         event.sequence = self._sequence + 1
+        if event.actor != HOST:
+            event.peer = self.peer
         at = _now(event.time)
         framed = frame(event)
-        chained = hashlib.sha256(self._hash + body(framed)).digest()
+        chained = record.chained(self._hash, body(framed))
         self._execute(
             _INSERT_EVENT, (event.sequence, event.subject, event.kind, event.actor, at, chained, framed)
         )
@@ -235,6 +249,56 @@ class Transaction(Reads):
         self._hash = chained
         self.appended.append(event)
         return event
+
+    def sign_heads(self, key: record.Key, *, signed: bool) -> None:
+        """From now on each commit leaves a signed head of the record.
+
+        Where the record does not end as its head says, an event tells that for good: the next commit would
+        cover it up.
+
+        Args:
+            key: to sign with.
+            signed: whether the record was signed before, so that it must have a head.
+        """
+        self._key = key
+        head = record.kept(self._one(_OWN_HEAD))
+        fault = None
+        if signed:
+            fault = record.fault_at_end(head, self._sequence, self._hash, self.identity(), key)
+        if head is None or fault is not None:
+            self._signed_from = self._sequence + 1, self._hash
+        else:
+            self._signed_from = head.first_sequence, bytes.fromhex(head.previous_sha256)
+        if fault is not None:
+            self.append(
+                resources_pb2.Event(
+                    kind=resources_pb2.Event.KIND_RECORD_BROKEN,
+                    actor=HOST,
+                    subject=record.SUBJECT,
+                    fault=fault,
+                    message=fault.message,
+                )
+            )
+        self.sign_head()
+
+    def sign_head(self) -> None:
+        """Signs the end of the record as it is now; whoever commits calls it after the last event."""
+        if self._key is None:
+            return
+        first, previous = self._signed_from
+        head = resources_pb2.RecordHead(
+            store=self.identity(),
+            first_sequence=first,
+            previous_sha256=previous.hex(),
+            last_sequence=self._sequence,
+            sha256=self._hash.hex(),
+        )
+        record.sign(head, self._key, "head")
+        self._execute(_PUT_META, (record.HEAD, head.SerializeToString().hex()))
+
+    def drop_events(self, last: int) -> int:
+        """Drops the events up to a sequence; gives how many. An event with a checkpoint must follow."""
+        return self._execute(_DROP_EVENTS, (last,)).rowcount
 
     def _append_about(self, run: resources_pb2.Run, events: Sequence[resources_pb2.Event]) -> None:
         for event in events:

@@ -18,7 +18,7 @@ from pipelinehost.errors import ResourceExhausted, Unavailable
 from pipelinehost.v1.errors_pb2 import ErrorReason
 from pipelinehost.v1.resources_pb2 import Event
 from pipelinehost_server.store import migrations
-from pipelinehost_server.store.transaction import Transaction
+from pipelinehost_server.store.transaction import PEER, Transaction
 
 Job = Callable[[Transaction], Any]
 Listener = Callable[[Sequence[Event]], None]
@@ -56,7 +56,7 @@ class Writer:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._jobs: queue.SimpleQueue[tuple[Job, asyncio.Future[Any]] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[Job, str, asyncio.Future[Any]] | None] = queue.SimpleQueue()
         self._database = SqliteDatabase(
             str(path),
             timeout=self.patience,
@@ -117,7 +117,7 @@ class Writer:
                 remedy="Repeat the call when the host is up.",
             )
         future = self._loop.create_future()
-        self._jobs.put((job, future))
+        self._jobs.put((job, PEER.get(), future))
         return future
 
     # What follows runs in the thread.
@@ -145,15 +145,15 @@ class Writer:
                 item = self._jobs.get()
             last = item is None
             if batch:
-                outcomes = self._commit([job for job, _ in batch])
+                outcomes = self._commit([(job, peer) for job, peer, _ in batch])
                 self._tell(
-                    self._deliver, [future for _, future in batch], outcomes, self._transaction.appended
+                    self._deliver, [future for _, _, future in batch], outcomes, self._transaction.appended
                 )
                 self._transaction.appended = []
         self._database.close()
         self._tell(_settle, self._ended, None, None)
 
-    def _commit(self, jobs: Sequence[Job]) -> list[tuple[Any, BaseException | None]]:
+    def _commit(self, jobs: Sequence[tuple[Job, str]]) -> list[tuple[Any, BaseException | None]]:
         """Results and errors of the jobs; the results are committed."""
         transaction = self._transaction
         start = transaction.mark()
@@ -162,9 +162,10 @@ class Writer:
         try:
             execute("BEGIN IMMEDIATE")
             if len(jobs) == 1:
-                outcomes.append((jobs[0](transaction), None))
+                job, transaction.peer = jobs[0]
+                outcomes.append((job(transaction), None))
             else:
-                for job in jobs:
+                for job, transaction.peer in jobs:
                     before = transaction.mark()
                     execute("SAVEPOINT job")
                     try:
@@ -176,6 +177,8 @@ class Writer:
                         transaction.back_to(before)
                         outcomes.append((None, error))
                     execute("RELEASE job")
+            if transaction.appended:
+                transaction.sign_head()
             execute("COMMIT")
         except BaseException as error:  # noqa: BLE001 - handed to whoever waits for the jobs; the thread lives on
             transaction.back_to(start)
