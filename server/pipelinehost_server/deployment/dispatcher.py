@@ -78,14 +78,21 @@ class Dispatcher:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            free = self._advancing - len(self._tasks)
-            if free <= 0:
-                continue
-            # Runs under way are due as well, so that many more have to be asked for.
-            for name in self._store.reads.due_runs(self._advancing + len(self._later)):
-                if free > 0 and name not in self._tasks and name not in self._later:
-                    free -= 1
-                    self._begin(name)
+            try:
+                self._begin_due()
+            except Exception:  # noqa: BLE001 - a look that fails must not be the last one
+                _log.exception("the store cannot be asked; trying again in %s s", _STORE_RETRY_SECONDS)
+                asyncio.get_running_loop().call_later(_STORE_RETRY_SECONDS, self._wake.set)
+
+    def _begin_due(self) -> None:
+        free = self._advancing - len(self._tasks)
+        if free <= 0:
+            return
+        # Runs under way are due as well, so that many more have to be asked for.
+        for name in self._store.reads.due_runs(self._advancing + len(self._later)):
+            if free > 0 and name not in self._tasks and name not in self._later:
+                free -= 1
+                self._begin(name)
 
     def _begin(self, name: str) -> None:
         task = asyncio.create_task(self._advance(name), name=name)

@@ -23,7 +23,7 @@ from pipelinehost.v1.resources_pb2 import (
 )
 from pipelinehost.v1.resources_pb2 import SignIn as SignInMessage
 from pipelinehost_dataverse import sign_in, webapi
-from pipelinehost_dataverse.emulator import EmbeddedEnvironment
+from pipelinehost_dataverse.emulator import EmbeddedEnvironment, EnvironmentInUseError
 from pipelinehost_dataverse.sign_in import SignIn, SignInFailed, Tokens
 from pipelinehost_dataverse.webapi import AnswerLost, DataverseError, EnvironmentUnreachable, WebApi
 from pipelinehost_server import rules
@@ -362,7 +362,7 @@ class Environments:
                 allow_downgrade=True,  # the pipeline's allow_redeployment decides, not the environment
                 pace=self._config.embedded_pace,
             )
-        except OSError as error:
+        except (OSError, ValueError, EnvironmentInUseError) as error:
             raise EnvironmentUnreachable(
                 f"the file of the embedded environment cannot be opened: {error}", operation="open"
             ) from error

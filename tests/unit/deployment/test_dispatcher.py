@@ -16,7 +16,7 @@ from pipelinehost.v1.resources_pb2 import Event, Run, Step
 from pipelinehost_dataverse.solution import Table, new_manifest, write
 from pipelinehost_dataverse.webapi import AnswerLost, Reconciled, Verdict, WebApi
 from pipelinehost_server.deployment import dispatcher
-from pipelinehost_server.store import Transaction
+from pipelinehost_server.store import Reads, Transaction
 
 
 def managed(name: str = "Sales", version: str = "1.0.0.0") -> bytes:
@@ -104,3 +104,31 @@ async def test_a_run_outlives_a_store_that_could_not_be_written(
     ended = await host.ended(await host.asked(artifact=artifact.name, stage="qa"))
     assert (ended.state, ended.error.code, fails) == (Run.STATE_SUCCEEDED, "", [])
     assert await host.history("qa") == ["1.0.0.0"]
+
+
+async def test_a_look_that_fails_does_not_end_the_dispatcher(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact = await host.upload(managed())
+    look, failures = Reads.due_runs, 2
+
+    def failing(self: Reads, limit: int = 100) -> list[str]:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            raise OSError("disk I/O error")
+        return look(self, limit)
+
+    monkeypatch.setattr(Reads, "due_runs", failing)
+    monkeypatch.setattr("pipelinehost_server.deployment.dispatcher._STORE_RETRY_SECONDS", 0.05)
+    run = await host.deployed(artifact=artifact.name, stage="qa")
+    assert run.state == Run.STATE_SUCCEEDED
+
+
+async def test_an_environment_that_cannot_be_opened_is_a_finding(host: Host) -> None:
+    artifact = await host.upload(managed())
+    folder = host.folder / "environments"
+    folder.mkdir(exist_ok=True)
+    (folder / "qa.sqlite").write_bytes(b"not a database, but long enough to be taken for one" * 100)
+    run = await host.deployed(artifact=artifact.name, stage="qa")
+    assert (run.state, run.error.code) == (Run.STATE_FAILED, "ENVIRONMENT_UNREACHABLE")
