@@ -14,7 +14,7 @@ from pipelinehost_dataverse.webapi import DataverseError, WebApi
 from pipelinehost_server import rules
 from pipelinehost_server.blobs import Blobs
 from pipelinehost_server.deployment.findings import finding, subject
-from pipelinehost_server.deployment.validation import environment_finding
+from pipelinehost_server.deployment.validation import environment_finding, repeated
 from pipelinehost_server.store import Store
 
 _REMEMBERED = 8
@@ -86,8 +86,9 @@ class Packages:
                         wanted=version,
                     )
                 )
-            managed = await api.export_solution(installed.unique_name, managed=True)
-            unmanaged = await api.export_solution(installed.unique_name, managed=False)
+            name = installed.unique_name
+            managed = await repeated(lambda: api.export_solution(name, managed=True))
+            unmanaged = await repeated(lambda: api.export_solution(name, managed=False))
         except DataverseError as error:
             if error.code:
                 raise Stopped(

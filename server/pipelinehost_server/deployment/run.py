@@ -60,6 +60,7 @@ from pipelinehost_server.deployment.validation import (
     coded,
     environment_finding,
     merge_settings,
+    repeated,
     staged_findings,
     wait_words,
 )
@@ -231,7 +232,7 @@ class Execution:
         where = rules.title(environment)
         solution, package = await self._packages.solution(self._unmanaged_sha256(run))
         try:
-            staged = await api.stage_solution(package)
+            staged = await repeated(lambda: api.stage_solution(package))
             if staged.upload_id:
                 await api.discard_upload(staged.upload_id)
         except DataverseError as error:
@@ -435,7 +436,7 @@ class Execution:
     async def _publish(self) -> str:
         environment, api = await self._connect(self.journal.run.target_environment, Step.KIND_PUBLISH)
         try:
-            await api.publish_all()
+            await repeated(api.publish_all)
         except DataverseError as error:
             raise Stopped(environment_finding(error, rules.title(environment), Step.KIND_PUBLISH)) from error
         return "all customizations"

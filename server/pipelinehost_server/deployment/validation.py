@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Container, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from pipelinehost.v1.resources_pb2 import DeploymentSettings, Finding, ImportMode, Progress, Step, Subject
 from pipelinehost_dataverse.sign_in import SignInFailed
@@ -15,6 +15,7 @@ from pipelinehost_dataverse.solution.kinds import kind_of
 from pipelinehost_dataverse.webapi import (
     SOLUTION_LOCK,
     AccessDenied,
+    AnswerLost,
     DataverseError,
     Dependant,
     EnvironmentBusy,
@@ -31,6 +32,7 @@ from pipelinehost_dataverse.webapi import (
 from pipelinehost_server.deployment.findings import finding, subject
 from pipelinehost_server.deployment.settings import Merged, TargetValues, merge
 
+_T = TypeVar("_T")
 _LOSS = {
     "entity": " with all its rows",
     "attribute": " with its values in all rows",
@@ -62,6 +64,8 @@ _THROTTLED = "0x8007232"
 _MISSING_DEPENDENCIES = "0x8004801D"
 _OWN_CHECKS = frozenset({"0x80048541", "0x80048040", "0x80048041", "0x8004801C", "0x80048539", "0x8004F042"})
 """Codes of the environment that say what a check of ours has said already, with a better remedy."""
+_AGAIN, _AGAIN_SECONDS = 2, 2.0
+"""How often, and after how long, a question is asked again whose answer was lost."""
 _AT_ONCE = 8
 """Questions to one environment at the same time."""
 
@@ -119,7 +123,7 @@ class Validation:
         for operation in await self.target.running_operations():
             yield finding("OPERATION_RUNNING", self._about(), environment=where, operation=operation.name)
         yield _progress(20, f"letting {where} check the package")
-        staged = await self.target.stage_solution(self.package)
+        staged = await repeated(lambda: self.target.stage_solution(self.package))
         if staged.upload_id:
             await self.target.discard_upload(staged.upload_id)
         for found in staged_findings(staged, self._about(), where, known=_OWN_CHECKS):
@@ -309,6 +313,19 @@ def staged_findings(
             finding(code, about, environment=environment, message=remark.message, remark=coded(remark.code))
         )
     return found
+
+
+async def repeated(ask: Callable[[], Awaitable[_T]]) -> _T:
+    """Ask an environment something that may be asked twice; where the answer is lost, ask again.
+
+    For staging, exporting and publishing. An import is never repeated: it is reconciled.
+    """
+    for _ in range(_AGAIN):
+        try:
+            return await ask()
+        except AnswerLost:
+            await asyncio.sleep(_AGAIN_SECONDS)
+    return await ask()
 
 
 def environment_finding(error: DataverseError, environment: str, step: Step.Kind) -> Finding:

@@ -27,6 +27,7 @@ from pipelinehost_dataverse.solution import (
     new_manifest,
     write,
 )
+from pipelinehost_dataverse.webapi import AnswerLost, WebApi
 
 OFFICE = "/providers/Microsoft.PowerApps/apis/shared_office365"
 TEAMS = "/providers/Microsoft.PowerApps/apis/shared_teams"
@@ -288,3 +289,30 @@ def filled(connection: str, limit: str) -> DeploymentSettings:
         ],
         environment_variables=[EnvironmentVariableSetting(schema_name="cts_limit", value=limit)],
     )
+
+
+async def test_a_lost_answer_to_a_question_is_asked_again(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Staging, exporting and publishing may be repeated; only an import may not."""
+    lost: list[str] = []
+
+    def once_lost(name: str) -> None:
+        real = getattr(WebApi, name)
+
+        async def call(self: WebApi, *arguments: object, **more: object) -> object:
+            answer = await real(self, *arguments, **more)
+            if name not in lost:
+                lost.append(name)
+                raise AnswerLost("the connection broke", operation=name)
+            return answer
+
+        monkeypatch.setattr(WebApi, name, call)
+
+    for name in ("stage_solution", "export_solution", "publish_all"):
+        once_lost(name)
+    monkeypatch.setattr("pipelinehost_server.deployment.validation._AGAIN_SECONDS", 0.01)
+    assert state(await host.restored(package())) == "SUCCEEDED"
+    run = await host.deployed()
+    assert (state(run), run.error.message) == ("SUCCEEDED", "")
+    assert sorted(lost) == ["export_solution", "publish_all", "stage_solution"]
