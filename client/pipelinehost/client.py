@@ -15,6 +15,7 @@ from typing import Any, Protocol, Self, TypedDict, TypeVar, Unpack
 import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from pipelinehost import address as addresses
 from pipelinehost import names, transfer
@@ -43,6 +44,7 @@ from pipelinehost.v1.resources_pb2 import (
     Finding,
     ImportMode,
     Pipeline,
+    RecordHead,
     Run,
     Setting,
     Solution,
@@ -157,6 +159,105 @@ class Client:
         """The record of the host, oldest first unless `order_by` is ``sequence desc``."""
         request = api.ListEventsRequest(filter=filter, order_by=order_by, page_size=page_size)
         return self._pages(self._host.ListEvents, request, "events")
+
+    def watch_events(
+        self,
+        filter: str = "",
+        *,
+        resume_token: str = "",
+        from_beginning: bool = False,
+        on_interruption: Callable[[PipelineHostError], None] | None = None,
+    ) -> Generator[api.WatchEventsResponse, None, None]:
+        """What happens on the host, without an end: events, and heartbeats in between.
+
+        A lost connection or a restart of the host is bridged: the watch goes on where it was, with no gap and
+        no repetition. Keep the `resume_token` of the last response that you have dealt with.
+
+        Args:
+            filter: which events, as `events` takes it; the default is all.
+            resume_token: of an earlier watch, to go on after it.
+            from_beginning: without a token begins with the oldest event, and not with what happens from now.
+            on_interruption: told each time that the connection is lost, before the next attempt.
+
+        Raises:
+            OutOfRange: the token is of another store, or events after it were dropped.
+            Unavailable: the host could not be reached for 15 minutes.
+        """
+        patience = Patience(PATIENCE)
+        while True:
+            try:
+                with self._connections.stream() as stubs, self._connections.typed_errors():
+                    request = api.WatchEventsRequest(
+                        filter=filter,
+                        resume_token=resume_token,
+                        from_beginning=from_beginning and not resume_token,
+                    )
+                    call = stubs.host.WatchEvents(request, metadata=self._metadata)
+                    try:
+                        for response in call:
+                            patience.succeeded()
+                            resume_token = response.resume_token
+                            yield response
+                    finally:
+                        call.cancel()
+                raise Unavailable(
+                    ErrorReason.ERROR_REASON_HOST_UNAVAILABLE, "The host ended the watch of the record."
+                )
+            except PipelineHostError as error:
+                # The host ends a stream at its own deadline, or when the watcher reads too slowly.
+                over = isinstance(error, DeadlineExceeded | ResourceExhausted)
+                if on_interruption is not None and (over or interrupted(error)):
+                    on_interruption(error)
+                self._again(error, patience, over=over)
+
+    def verify_events(self, heads: Iterable[RecordHead] = ()) -> Iterator[api.VerifyEventsResponse]:
+        """Lets the host compute its record's chain anew: how far it is, and at last what it found.
+
+        Args:
+            heads: of exports that lie elsewhere; the record must still lead through them.
+        """
+        request = api.VerifyEventsRequest(heads=heads)
+        with self._connections.stream() as stubs, self._connections.typed_errors():
+            yield from stubs.host.VerifyEvents(request, metadata=self._metadata)
+
+    def export_events(self, *, first: int = 0, last: int = 0) -> Iterator[bytes]:
+        """The record, or a part of it, as lines of JSON in pieces; the last line is the signed head.
+
+        Args:
+            first: sequence of the first event; 0 means the oldest.
+            last: sequence of the last event; 0 means the newest.
+
+        Raises:
+            DataLoss: the record is not what the host wrote.
+        """
+        request = api.ExportEventsRequest(first_sequence=first, last_sequence=last)
+        with self._connections.stream() as stubs, self._connections.typed_errors():
+            for response in stubs.host.ExportEvents(request, metadata=self._metadata):
+                yield response.lines
+
+    def prune_events(
+        self,
+        before: Timestamp,
+        exports: Iterable[RecordHead] = (),
+        *,
+        force: bool = False,
+        validate_only: bool = False,
+    ) -> Event:
+        """Drops the oldest events; the event that tells so says from where on the record is provable.
+
+        Args:
+            before: only events older than this.
+            exports: heads of the files that hold them.
+            force: drops also what was not exported.
+            validate_only: checks everything and changes nothing.
+
+        Raises:
+            FailedPrecondition: there is nothing to drop, or it was not exported.
+        """
+        request = api.PruneEventsRequest(
+            before=before, exports=exports, force=force, request_id=_new_id(), validate_only=validate_only
+        )
+        return self._call(self._host.PruneEvents, request)
 
     # Environments
 
@@ -514,16 +615,17 @@ class Client:
                     return response.run
         raise AssertionError("a watch ends with a finished run")
 
-    def cancel(self, run: str, *, reason: str = "") -> Run:
-        """Cancels a run whose import has not begun."""
-        request = api.CancelRunRequest(name=_run(run), reason=reason, request_id=_new_id())
+    def cancel(self, run: str, *, reason: str = "", request_id: str = "") -> Run:
+        """Cancels a run: at once until its import is sent, afterwards if its environment still can."""
+        request = api.CancelRunRequest(name=_run(run), reason=reason, request_id=request_id or _new_id())
         return self._call(self._host.CancelRun, request)
 
-    def retry(self, run: str) -> Run:
+    def retry(self, run: str, *, request_id: str = "") -> Run:
         """Lets a failed run go on from the step that failed."""
-        return self._call(self._host.RetryRun, api.RetryRunRequest(name=_run(run), request_id=_new_id()))
+        request = api.RetryRunRequest(name=_run(run), request_id=request_id or _new_id())
+        return self._call(self._host.RetryRun, request)
 
-    def resolve(self, run: str, *, applied: bool, reason: str) -> Run:
+    def resolve(self, run: str, *, applied: bool, reason: str, request_id: str = "") -> Run:
         """Says what became of an import that the host could not decide about; `reason` is for the record."""
         request = api.ResolveRunRequest(
             name=_run(run),
@@ -533,7 +635,7 @@ class Client:
                 else api.ResolveRunRequest.RESOLUTION_NOT_APPLIED
             ),
             reason=reason,
-            request_id=_new_id(),
+            request_id=request_id or _new_id(),
         )
         return self._call(self._host.ResolveRun, request)
 
