@@ -18,8 +18,10 @@ from pipelinehost_dataverse.solution import (
     Table,
     cloud_flow,
     derived_id,
+    diff,
     missing,
     new_manifest,
+    read,
     write,
 )
 
@@ -132,6 +134,92 @@ async def test_a2_a_removal_that_another_solution_blocks_real(env: Asked, real_s
     await _a2(env, old, audit, new, CORE, "admin_MicrosoftTeamsCoEConnection")
 
 
+# -- A3: an upgrade that a maker's change in the target blocks -----------------------------------------------
+
+LOGS = "CenterofExcellenceAuditLogs"
+SYNC_LOGS = "751183fc-db68-ea11-a811-000d3a31cf04"
+
+
+async def _a3(
+    env: Asked, installed: list[bytes], new: bytes, name: str, flow: str, lost: set[str], others: set[str]
+) -> None:
+    """What blocks is the makers' layer of ``flow``: it uses the references that the new version drops."""
+    async with env:
+        for content in installed:
+            assert (await env.install(content)).succeeded
+        assert (await env.request("PATCH", f"workflows({flow})", {"name": "Edited here"})).status_code == 204
+        staged = await env.stage(new)
+        assert (staged["StageSolutionStatus"], staged["MissingDependencies"]) == ("Passed", [])
+        outcome = await env.install(new, upgrade=True)
+        assert (outcome.succeeded, outcome.code) == (False, "8004F046")
+        assert f"DependencyCount : {len(lost)} " in outcome.message
+        assert outcome.message.count("DependentComponentObject details: Type: workflow") == len(lost)
+        assert outcome.message.count(f"Name: {flow}, Solution: Active") == len(lost)
+        references = await env.get("connectionreferences?$select=connectionreferencelogicalname")
+        ids = {row["connectionreferencelogicalname"]: row["connectionreferenceid"] for row in references}
+        for reference in lost:
+            assert f"Name: {reference.lower()} DependentComponentObject" in outcome.message
+        rows = await env.get(f"RetrieveDependenciesForUninstall(SolutionUniqueName='{name}')")
+        required = {(row["dependentcomponentobjectid"], row["requiredcomponentobjectid"]) for row in rows}
+        assert {(flow, ids[reference]) for reference in lost} <= required
+
+        held = await env.solution(f"{name}_Upgrade")
+        assert (await env.install(new, upgrade=True)).code == "80048539", "what it left blocks the next one"
+        call = f"RemoveActiveCustomizations(SolutionComponentName='Workflow',ComponentId={flow})"
+        assert (await env.request("GET", call)).status_code == 204
+        answer = await env.request("POST", "DeleteAndPromote", {"UniqueName": name})
+        assert (answer.status_code, answer.json()["SolutionId"]) == (200, held["solutionid"]), answer.text
+        left = await env.get("connectionreferences?$select=connectionreferencelogicalname")
+        assert not lost & {row["connectionreferencelogicalname"] for row in left}
+        assert others <= {row["connectionreferencelogicalname"] for row in left}
+
+
+async def test_a3_an_upgrade_blocked_by_a_change_in_the_target_made(env: Asked) -> None:
+    old, new = ["adm_Old0", "adm_Old1"], ["adm_New0"]
+
+    def version(number: str, names: list[str]) -> bytes:
+        return write(
+            new_manifest("Logs", number, managed=True, prefix="adm"),
+            *(ConnectionReference(name, name, "", TEAMS) for name in names),
+            cloud_flow("Sync Logs", connection_references=names),
+        )
+
+    flow = derived_id("workflow", "Sync Logs")
+    await _a3(env, [version("1.3.6", old)], version("1.41", new), "Logs", flow, set(old), set(new))
+
+
+async def test_a3_an_upgrade_blocked_by_a_change_in_the_target_real(env: Asked, real_solutions: Path) -> None:
+    core, old, new = (
+        _real(real_solutions, name, version)
+        for name, version in ((CORE, "1_70"), (LOGS, "1_3_6"), (LOGS, "1_41"))
+    )
+    # The two references that the public report of this failure names.
+    lost = {
+        "admin_sharedcommondataserviceforapps_64c11",
+        "admin_sharedadmin5foffice2036520management20api5f691c36f6fa56d15c_a4b81",
+    }
+    others = {"admin_CDSCoEAuditConnection", "admin_CDSCurrentEnvironmentCoEAuditConnection"}
+    await _a3(env, [core, old], new, LOGS, SYNC_LOGS, lost, others)
+
+
+async def test_a3_passes_where_nobody_changed_anything_real(env: Asked, real_solutions: Path) -> None:
+    async with env:
+        for name, version in ((CORE, "1_70"), (LOGS, "1_3_6")):
+            assert (await env.install(_real(real_solutions, name, version))).succeeded
+        outcome = await env.install(_real(real_solutions, LOGS, "1_41"), upgrade=True)
+        assert outcome.succeeded, outcome
+
+
+async def test_a3_passes_where_customizations_are_overwritten_real(env: Asked, real_solutions: Path) -> None:
+    async with env:
+        for name, version in ((CORE, "1_70"), (LOGS, "1_3_6")):
+            assert (await env.install(_real(real_solutions, name, version))).succeeded
+        await env.request("PATCH", f"workflows({SYNC_LOGS})", {"name": "Edited here"})
+        new = _real(real_solutions, LOGS, "1_41")
+        outcome = await env.install(new, upgrade=True, OverwriteUnmanagedCustomizations=True)
+        assert outcome.succeeded, outcome
+
+
 # -- A4: what upgrades remove --------------------------------------------------------------------------------
 
 
@@ -179,6 +267,33 @@ async def test_a4_what_an_upgrade_removes_real(env: Asked, real_solutions: Path)
         (_real(real_solutions, CORE, "1_71_7"), {}),
         (_real(real_solutions, CORE, "1_72"), {"workflow": 11}),
     )
+
+
+# -- the whole series of one solution, in one environment ----------------------------------------------------
+
+
+async def test_each_upgrade_of_a_series_does_what_the_packages_differ_in_real(
+    env: Asked, real_solutions: Path
+) -> None:
+    async with env:
+        before: set[tuple[str, str]] = set()
+        installed = None
+        for version in ("1_45", "1_52", "1_60", "1_70", "1_71_7", "1_72", "2_1_6"):
+            content = _real(real_solutions, CORE, version)
+            package = read(content)
+            outcome = await env.install(content, upgrade=installed is not None)
+            assert outcome.succeeded, (version, outcome)
+            after = await env.components(CORE)
+            if installed is not None:
+                plain = diff(installed, package)
+                assert after - before == {tuple(part.identity) for part in plain.added}
+                assert before - after == {tuple(part.identity) for part in plain.removed}
+            assert after == {tuple(part.identity) for part in package.components}
+            rows = await env.get("msdyn_componentlayers?$count=true&$select=msdyn_solutionname")
+            assert {row["msdyn_solutionname"] for row in rows} == {CORE}
+            assert len(rows) == len(after), "nothing of an older version is left"
+            assert (await env.solution(CORE))["version"] == str(package.manifest.version)
+            before, installed = after, package
 
 
 # -- A8: versions are numbers --------------------------------------------------------------------------------
