@@ -33,6 +33,7 @@ STATE_STYLES = {
     "SUCCEEDED": "green",
     "FAILED": "red",
     "CANCELLED": "yellow",
+    "CANCELLING": "yellow",
     "UNKNOWN": "bold yellow",
     "DEPLOYING": "cyan",
     "VALIDATING": "cyan",

@@ -43,6 +43,7 @@ _SENTENCES = {
     Run.STATE_VALIDATING: "validating",
     Run.STATE_WAITING_FOR_TARGET: "waiting for the target",
     Run.STATE_DEPLOYING: "deploying",
+    Run.STATE_CANCELLING: "being cancelled, if its environment still can",
     Run.STATE_UNKNOWN: "unknown",
     Run.STATE_SUCCEEDED: "succeeded",
     Run.STATE_FAILED: "failed",
@@ -239,6 +240,7 @@ class _PlainView:
         self._console = console
         self._lost = False
         self._percent = 0
+        self._told = (-1, "")
         self._place = 0
         self._written = time.monotonic()
         self._line(run.create_time, _one_line(run))
@@ -296,7 +298,7 @@ class _PlainView:
             self._line(response.heartbeat.time, f"still {said}")
 
     def _step(self, at: Timestamp, step: Step) -> None:
-        self._percent = 0
+        self._percent, self._told = 0, (0, "")
         took = f" ({duration(self._followed.took(step))})" if step.HasField("end_time") else ""
         detail = f": {step.detail}" if step.detail else ""
         if step.state != Step.STATE_PENDING:
@@ -309,6 +311,10 @@ class _PlainView:
             self._percent = progress.percent - progress.percent % 10
             detail = f": {progress.detail}" if progress.detail else ""
             self._line(at, f"{word_of_step(progress).lower()} {progress.percent}%{detail}")
+        elif progress.percent == self._told[0] and progress.detail not in ("", self._told[1]):
+            # Nothing moves, and there is a word about it: the environment lets the host wait.
+            self._line(at, f"{word_of_step(progress).lower()}: {progress.detail}")
+        self._told = (progress.percent, progress.detail)
 
     def _line(self, at: Timestamp | None, text: str) -> None:
         self._written = time.monotonic()

@@ -152,8 +152,12 @@ def run_watch(session: Session, name: str, timeout: float | None, form: str) -> 
 @options.single
 @pass_session
 def run_cancel(session: Session, name: str, reason: str, form: str) -> None:
-    """Cancel a run whose import has not begun."""
-    result(session.client.cancel(name, reason=reason), form)
+    """Cancel a run: at once until its import is sent, afterwards if its environment still can."""
+    cancelled = session.client.cancel(name, reason=reason)
+    if cancelled.state == Run.STATE_CANCELLING:
+        err().print("Its import was sent already; the environment decides whether this comes in time.")
+        err().print(f"  Next: {console.program()} run watch {names.slug(cancelled.name)}")
+    result(cancelled, form)
 
 
 @run_group.command("retry")
