@@ -450,7 +450,7 @@ class PipelineHost:
         return await self._deployment.restore(request, caller.name, self._once(request, caller))
 
     async def cancel_run(self, request: api.CancelRunRequest, caller: Caller) -> Run:
-        """Cancels a run whose import has not begun."""
+        """Cancels a run: at once until its import is sent, afterwards if its environment still can."""
         return await self._deployment.cancel(request, caller.name, self._once(request, caller))
 
     async def retry_run(self, request: api.RetryRunRequest, caller: Caller) -> Run:
