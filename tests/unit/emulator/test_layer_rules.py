@@ -31,10 +31,10 @@ from pipelinehost_dataverse.solution import (
 )
 
 EXAMPLES = int(os.environ.get("EMULATOR_EXAMPLES", "0"))
-REFERENCES = ("ref0", "ref1", "ref2")
+REFERENCES = ("ref0", "ref1")
 FLOWS = ("flow0", "flow1")
 KINDS = {"ref": "connectionreference", "flow": "workflow", "web": "webresource"}
-RESOURCES = ("web0", "web1")
+RESOURCES = ("web0",)
 PUBLISHERS = {"Base": "contoso", "Extra": "contoso", "Foreign": "fabrikam"}
 PATCHES = {"Base_P1": "Base", "Base_P2": "Base"}
 MESSAGES = {"update": "ImportSolution", "hold": "ImportSolution", "upgrade": "StageAndUpgrade"}
@@ -317,7 +317,7 @@ class Environments(RuleBasedStateMachine):
 
 
 Environments.TestCase.settings = settings(
-    max_examples=EXAMPLES or 40,
+    max_examples=EXAMPLES or 60,
     stateful_step_count=30,
     phases=(Phase.generate, Phase.shrink) if EXAMPLES else (Phase.generate,),
     database=None,

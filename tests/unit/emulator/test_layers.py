@@ -388,6 +388,33 @@ async def test_what_an_unpublished_change_needs_counts_as_unpublished(qa: Asked)
     assert [row["dependencytype"] for row in await qa.get(path)] == [4]
     await done(qa, "POST", "PublishAllXml", {})
     assert [row["dependencytype"] for row in await qa.get(path)] == [2]
+    await qa.install(package("Draft", "1.1", TRIP, managed=False))
+    assert [row["dependencytype"] for row in await qa.get(path)] == [2], "until that is published, too"
+    await done(qa, "POST", "PublishAllXml", {})
+    assert await qa.get(path) == []
+
+
+async def test_an_update_needs_what_its_new_version_needs(qa: Asked) -> None:
+    await qa.install(package("Base", "1.0", MAIL))
+    needs = missing(("connectionreference", "cts_mail"), ("workflow", FLOW))
+    await qa.install(package("Extra", "1.0", NOTIFY, EXPENSE, missing=[needs]))
+    path = "RetrieveDependenciesForUninstall(SolutionUniqueName='Base')"
+    assert len(await qa.get(path)) == 1
+    await qa.install(package("Extra", "1.1", EXPENSE))
+    assert len(await qa.get(path)) == 1, "the flow is still there"
+    await qa.install(package("Extra", "1.2", cloud_flow("Notify")))
+    assert await qa.get(path) == []
+
+
+async def test_a_change_goes_on_from_what_is_not_published(qa: Asked) -> None:
+    await qa.install(package("Base", "1.0", WebResource("cts_a.js", b"1", type=3)))
+    await qa.install(package("Draft", "1.0", WebResource("cts_a.js", b"1", type=1), managed=False))
+    await rename(qa, "webresource", "cts_a.js", "Ours")
+    await done(qa, "POST", "PublishAllXml", {})
+    rows = await qa.get("msdyn_componentlayers?$filter=msdyn_solutionname eq 'Active'")
+    assert [(row["msdyn_name"], json.loads(row["msdyn_componentjson"])["type"]) for row in rows] == [
+        ("Ours", "1")
+    ]
 
 
 async def test_an_unmanaged_solution_is_only_a_container(qa: Asked) -> None:
