@@ -138,6 +138,7 @@ def host_command(session: Session, form: str) -> None:
             ("region", found.region or "(not set)"),
             ("cross-region", "allowed" if found.allow_cross_region else "not allowed"),
             ("you are", found.caller),
+            ("record key", found.record_key),
         ]
     )
 
