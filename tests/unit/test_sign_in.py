@@ -278,15 +278,15 @@ async def test_the_secret_is_in_no_log_and_no_repr(
 
 
 PROBLEMS: list[tuple[Callable[[str], str], str]] = [
-    (lambda pem: pem.partition("-----BEGIN PRIVATE")[0], "no private key"),
-    (lambda pem: "-----BEGIN PRIVATE" + pem.partition("-----BEGIN PRIVATE")[2], "no certificate"),
+    (lambda pem: pem.partition("-----BEGIN RSA PRIVATE")[0], "no private key"),
+    (lambda pem: "-----BEGIN RSA PRIVATE" + pem.partition("-----BEGIN RSA PRIVATE")[2], "no certificate"),
     (lambda pem: pem.replace("MII", "XXX"), "no certificate"),
     (lambda _: "", "no certificate"),
     (
         lambda pem: (
-            pem.partition("-----BEGIN PRIVATE")[0]
-            + "-----BEGIN PRIVATE"
-            + application().partition("-----BEGIN PRIVATE")[2]
+            pem.partition("-----BEGIN RSA PRIVATE")[0]
+            + "-----BEGIN RSA PRIVATE"
+            + application().partition("-----BEGIN RSA PRIVATE")[2]
         ),
         "does not belong",
     ),
