@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator, Mapping
 
-from benchmarks import herd, imports, packages, startup, unary, upload, watchers
+from benchmarks import emulator, herd, imports, packages, startup, unary, upload, watchers
 from benchmarks.figures import Figure, others
 
 _NOISY = 0.1
@@ -17,6 +17,7 @@ BENCHMARKS: Mapping[str, Callable[[], Iterator[Figure]]] = {
     "herd": herd.measure,
     "imports": imports.measure,
     "packages": packages.measure,
+    "emulator": emulator.measure,
     "upload": upload.measure,
     "startup": startup.measure,
 }
