@@ -16,6 +16,7 @@ BENCHMARKS: Mapping[str, Callable[[], Iterator[Figure]]] = {
     "watchers": watchers.measure,
     "herd": herd.measure,
     "imports": imports.measure,
+    "environments": environments.measure,
     "packages": packages.measure,
     "emulator": emulator.measure,
     "upload": upload.measure,

@@ -63,7 +63,7 @@ class Environments:
         self._encryption = encryption
         self._open: dict[str, tuple[bytes, WebApi]] = {}
         self._embedded: dict[str, EmbeddedEnvironment] = {}
-        self._opening = asyncio.Lock()
+        self._opening: dict[str, asyncio.Lock] = {}
 
     async def connect(self, environment: Environment) -> WebApi:
         """The connector of an environment, kept for the next caller.
@@ -75,7 +75,7 @@ class Environments:
         known = self._open.get(environment.name)
         if known is not None and known[0] == wanted:
             return known[1]
-        async with self._opening:
+        async with self._opening.setdefault(environment.name, asyncio.Lock()):
             known = self._open.get(environment.name)
             if known is not None and known[0] == wanted:
                 return known[1]
