@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator, Mapping
 
-from benchmarks import emulator, herd, imports, packages, startup, unary, upload, watchers
+from benchmarks import emulator, environments, herd, imports, packages, startup, unary, upload, watchers
 from benchmarks.figures import Figure, others
 
 _NOISY = 0.1
