@@ -286,21 +286,24 @@ class Check:
             return _fault(kinds.KIND_CHANGED, expected, "the event cannot be read")
         raw, event = found
         if event.sequence != expected:
-            other = self._snapshot.row(event.sequence)
-            there = None if other is None else other.event()
-            if event.sequence < expected or (there is not None and there[1].sequence == expected):
-                return _fault(
-                    kinds.KIND_REORDERED, expected, f"here is the event that was written as {event.sequence}"
-                )
-            return _fault(
-                kinds.KIND_MISSING,
-                expected,
-                f"the event is missing, and {event.sequence} was put in its place",
-            )
+            return self._misplaced(expected, raw, event, None if after is None else after[1])
         if chained(self._hash, raw) != row.hash:
             return _fault(kinds.KIND_CHANGED, expected, "its bytes or its hash were changed")
         return _fault(
             kinds.KIND_CHANGED, expected, "what the store notes beside the event is not what it says"
+        )
+
+    def _misplaced(self, expected: int, raw: bytes, event: Event, following: Event | None) -> RecordFault:
+        kinds, own = RecordFault.Kind, event.sequence
+        other = self._snapshot.row(own)
+        there = None if other is None else other.event()
+        if there is not None and (there[1].sequence == expected or (own < expected and there[0] == raw)):
+            return _fault(kinds.KIND_REORDERED, expected, f"here is the event that was written as {own}")
+        shifted = following is not None and following.sequence == own + 1
+        if own > expected and (shifted or (there is not None and there[0] == raw)):
+            return _fault(kinds.KIND_MISSING, expected, f"the event is missing, and {own} is in its place")
+        return _fault(
+            kinds.KIND_CHANGED, expected, f"its bytes were changed: they say that it is event {own}"
         )
 
     def _end(self) -> RecordFault | None:

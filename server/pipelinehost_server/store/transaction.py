@@ -148,6 +148,7 @@ class Transaction(Reads):
         self._sequence: int = head[0] if head else 0
         self._hash: bytes = head[1] if head else record.START
         self._key: record.Key | None = None
+        self._identity = ""
         self._signed_from = (1, record.START)
         self._next_prune = 0.0
         self.appended: list[resources_pb2.Event] = []
@@ -260,11 +261,11 @@ class Transaction(Reads):
             key: to sign with.
             signed: whether the record was signed before, so that it must have a head.
         """
-        self._key = key
+        self._key, self._identity = key, self.identity()
         head = record.kept(self._one(_OWN_HEAD))
         fault = None
         if signed:
-            fault = record.fault_at_end(head, self._sequence, self._hash, self.identity(), key)
+            fault = record.fault_at_end(head, self._sequence, self._hash, self._identity, key)
         if head is None or fault is not None:
             self._signed_from = self._sequence + 1, self._hash
         else:
@@ -287,7 +288,7 @@ class Transaction(Reads):
             return
         first, previous = self._signed_from
         head = resources_pb2.RecordHead(
-            store=self.identity(),
+            store=self._identity,
             first_sequence=first,
             previous_sha256=previous.hex(),
             last_sequence=self._sequence,
