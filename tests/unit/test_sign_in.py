@@ -20,7 +20,14 @@ from tests.authority import application, certificates
 from pipelinehost_dataverse import sign_in
 from pipelinehost_dataverse.emulator import serving, tokens
 from pipelinehost_dataverse.sign_in import Method, SignIn, SignInFailed, Tokens, certificate_problem
-from pipelinehost_dataverse.webapi import AccessDenied, EnvironmentUnreachable, WebApi, network
+from pipelinehost_dataverse.webapi import (
+    AccessDenied,
+    EnvironmentUnreachable,
+    NotFound,
+    Policy,
+    WebApi,
+    network,
+)
 
 CANARY = "s3cret~canary+of/this=test"
 CLIENT = "01234567-89ab-cdef-0123-456789abcdef"
@@ -230,6 +237,33 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused(
     with pytest.raises(EnvironmentUnreachable, match="could not be reached"):
         await Tokens(endpoint.how)(scope(endpoint))
     assert endpoint.asked == []
+
+
+async def test_an_environment_that_nobody_vouches_for_is_not_asked(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def token(scope: str, *, renew: bool = False) -> str:
+        return "token"
+
+    policy = Policy(retry_budget=0)
+    async with WebApi(f"{endpoint.origin}/qa", token=token, policy=policy) as web:
+        with pytest.raises(NotFound):  # it is asked, and has no Web API
+            await web.who_am_i()
+    endpoint.asked.clear()
+    monkeypatch.setattr(network, "trust", lambda: httpx.create_ssl_context(trust_env=False))
+    async with WebApi(f"{endpoint.origin}/qa", token=token, policy=policy) as web:
+        with pytest.raises(EnvironmentUnreachable, match="certificate verify failed"):
+            await web.who_am_i()
+    assert endpoint.asked == []
+
+
+def test_a_token_does_not_go_over_plain_http() -> None:
+    async def token(scope: str, *, renew: bool = False) -> str:
+        return "token"
+
+    for url, beside in (("http://127.0.0.1:1", None), ("https://127.0.0.1:1", "http://127.0.0.1:1")):
+        with pytest.raises(ValueError, match="plain http"):
+            WebApi(url, connectivity_url=beside, token=token)
 
 
 async def test_an_application_with_a_certificate(endpoint: Endpoint) -> None:
