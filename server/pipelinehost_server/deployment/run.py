@@ -368,7 +368,8 @@ class Execution:
         """Watch the environment's operation until it has ended, however long that takes."""
         journal = self.journal
         where = rules.title(environment)
-        delay, told, answered = _FIRST_POLL, 0.0, time.monotonic()
+        began = answered = time.monotonic()
+        delay, told = _FIRST_POLL, 0.0
         while True:
             journal.let_go()
             if journal.output(CANCEL) == WISHED:
@@ -390,10 +391,13 @@ class Execution:
                 await journal.go_on()
                 if progress.state is not OperationState.RUNNING:
                     return progress
-                if answered - told >= 1:
+                # The first second's one telling is kept for a percent that shows something.
+                if answered - told >= 1 and (progress.percent >= 1 or answered - began >= 1):
                     told = answered
                     await journal.progress(Step.KIND_IMPORT, round(progress.percent), progress.text)
-            await asyncio.sleep(delay)
+            # While an import is young, a look falls on the moment when its percent may be told again.
+            due = told + 1 - time.monotonic()
+            await asyncio.sleep(min(delay, due) if due > 0 and delay < _LAST_POLL else delay)
             delay = min(delay * 1.5, _LAST_POLL)
 
     async def _ask_to_cancel(self, api: WebApi, operation: ImportOperation, where: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 from tests.unit.deployment.conftest import Host, once
@@ -85,6 +86,28 @@ async def test_every_event_of_a_run_is_about_it_and_in_order(host: Host) -> None
     assert events[0].kind == Event.KIND_DEPLOYMENT_REQUESTED
     assert (events[-1].kind, events[-1].run.to) == (Event.KIND_RUN_STATE_CHANGED, Run.STATE_SUCCEEDED)
     assert run.revision == events[-1].sequence
+
+
+async def test_a_short_import_shows_how_far_it_is_at_most_once_a_second(host: Host) -> None:
+    await host.stop()
+    await host.start(embedded_pace=2)
+    artifact = await host.upload(package(managed=True))
+    run = await host.deployed(artifact=artifact.name, stage="qa")
+    told = [e for e in host.events(run) if e.kind == Event.KIND_PROGRESS]
+    percents = [e.progress.percent for e in told]
+    assert len(percents) >= 2
+    assert percents == sorted({*percents} - {0})
+    times = [e.time.ToNanoseconds() / 1e9 for e in told]
+    assert all(later - earlier > 0.9 for earlier, later in pairwise(times))
+
+
+async def test_an_import_that_does_not_move_is_told_as_at_work(host: Host) -> None:
+    await host.stop()
+    await host.start(embedded_pace=600)
+    artifact = await host.upload(package(managed=True))
+    run = await host.asked(artifact=artifact.name, stage="qa")
+    await host.until(run, lambda r: any(s.detail == "at work" for s in r.steps))
+    assert [e.progress.percent for e in host.events(run) if e.kind == Event.KIND_PROGRESS] == [0]
 
 
 async def test_a_raised_version_is_due_in_the_first_stage_again(host: Host) -> None:
