@@ -421,7 +421,7 @@ class Reads:
             before: nanoseconds since 1970.
         """
         found: tuple[int | None, ...] = (self._one(_FIRST_SINCE, before), self._one(_FIRST_UNFINISHED))
-        return min(self.last_sequence() + 1, *(sequence for sequence in found if sequence is not None))
+        return min([self.last_sequence() + 1, *(sequence for sequence in found if sequence is not None)])
 
     def last_sequence(self) -> int:
         """Sequence of the newest event; 0 where there is none."""
