@@ -395,10 +395,12 @@ class Execution:
                 if answered - told >= 1 and (progress.percent >= 1 or answered - began >= 1):
                     told = answered
                     await journal.progress(Step.KIND_IMPORT, round(progress.percent), progress.text)
-            # While an import is young, a look falls on the moment when its percent may be told again.
             due = told + 1 - time.monotonic()
-            await asyncio.sleep(min(delay, due) if due > 0 and delay < _LAST_POLL else delay)
-            delay = min(delay * 1.5, _LAST_POLL)
+            if 0 < due < delay < 1:  # young: look when its percent may be told again
+                await asyncio.sleep(due)
+            else:
+                await asyncio.sleep(delay)
+                delay = min(delay * 1.5, _LAST_POLL)
 
     async def _ask_to_cancel(self, api: WebApi, operation: ImportOperation, where: str) -> None:
         """Ask the environment to cancel the import; where it cannot be asked now, it is asked again later."""
