@@ -34,7 +34,7 @@ from pipelinehost_dataverse.solution import (
 
 HERE = Path(__file__).resolve().parent
 FOLDER = HERE.parent / ".demo"
-PACE = "0.8"
+PACE = "1.2"
 """Seconds that an import takes at least, so that there is something to watch."""
 OFFICE = "/providers/Microsoft.PowerApps/apis/shared_office365"
 PLACEHOLDERS = {
