@@ -4,10 +4,12 @@ import asyncio
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.contract.test_webapi_contract import Place, opened
 
+from pipelinehost_dataverse.emulator import environment, journal
 from pipelinehost_dataverse.solution import Column, Table, Version, new_manifest, write
 from pipelinehost_dataverse.webapi import ImportOperation, NotFound, OperationState, Refused, WebApi
 
@@ -87,6 +89,28 @@ async def test_a_canceled_operation_is_not_run_when_the_environment_is_opened_ag
             assert (await web.import_progress(operation)).state is OperationState.CANCELED
             await asyncio.sleep(0.2)
             assert await web.solution("Sales") is None
+
+
+async def test_a_cancel_between_the_last_report_and_the_transaction(
+    fast: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The latest moment at which it can come: nothing of the import may stay then."""
+    real = environment._Progress.__call__
+
+    def reported(progress: Any, percent: float) -> None:
+        real(progress, percent)
+        if percent >= 90:
+            with progress._store.write() as db:
+                assert journal.cancel(db, progress._operation) == ""
+
+    monkeypatch.setattr(environment._Progress, "__call__", reported)
+    async with fast.web() as web:
+        operation = await started(web)
+        assert await ended(web, operation) is OperationState.CANCELED
+        monkeypatch.undo()
+        assert await web.solution("Sales") is None
+        second = await started(web)
+        assert await ended(web, second) is OperationState.SUCCEEDED
 
 
 async def test_cancel_and_the_end_of_an_import_agree(fast: Place) -> None:

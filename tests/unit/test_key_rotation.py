@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from pipelinehost_server.encryption import (
     Rotation,
     SealBroken,
 )
-from pipelinehost_server.store import Store, StoreLocked
+from pipelinehost_server.store import Store, StoreLocked, Transaction
 
 SECRETS = {f"environments/e{n}/credential": f"canary {n} ".encode() * 200 for n in range(60)}
 OTHER = base64.b64encode(bytes(range(32))).decode()
@@ -65,7 +66,17 @@ def opens(folder: Path, encryption: Encryption | None = None) -> bool:
     )
 
 
-def test_everything_opens_with_the_new_key_only(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_everything_opens_with_the_new_key_only(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Transaction.reseal_secrets
+
+    def resealed(tx: Transaction, reseal: Callable[[bytes, str], bytes | None]) -> int:
+        # Some builds of SQLite overwrite by themselves, and others do not.
+        tx._execute("PRAGMA secure_delete = 0", ())
+        return real(tx, reseal)
+
+    monkeypatch.setattr(Transaction, "reseal_secrets", resealed)
     old, key = Encryption(folder), (folder / "key").read_bytes()
     before = asyncio.run(_ciphertexts(folder))
     asyncio.run(rotate_key(folder))
