@@ -16,6 +16,8 @@ _PATTERNS = {
     "stage": re.compile(rf"pipelines/({SLUG})/stages/({SLUG})"),
     "run": re.compile(r"runs/([0-9a-hjkmnp-tv-z]{26})"),
     "artifact": re.compile(r"artifacts/([0-9a-f]{64})"),
+    "principal": re.compile(rf"principals/({SLUG})"),
+    "token": re.compile(r"tokens/([0-9a-f]{8})"),
     "connection": re.compile(rf"environments/({SLUG})/connections/([A-Za-z0-9._-]{{1,100}})"),
 }
 _SHAPES = {
@@ -24,6 +26,8 @@ _SHAPES = {
     "stage": "pipelines/{pipeline}/stages/{stage}",
     "run": "runs/{run}",
     "artifact": "artifacts/{sha256}",
+    "principal": "principals/{principal}",
+    "token": "tokens/{token}",
     "connection": "environments/{environment}/connections/{connection}",
 }
 _SLUG = re.compile(SLUG)
@@ -54,6 +58,11 @@ def artifact(sha256: str) -> str:
     return f"artifacts/{sha256}"
 
 
+def principal(slug: str) -> str:
+    """``principals/{slug}``."""
+    return f"principals/{slug}"
+
+
 def connection(environment_name: str, connection_id: str) -> str:
     """``{environment}/connections/{id}``, where the environment is given by its full name."""
     return f"{environment_name}/connections/{connection_id}"
@@ -78,7 +87,8 @@ def parse(kind: str, name: str, field: str = "name") -> tuple[str, ...]:
     """The variable parts of a resource name.
 
     Args:
-        kind: ``environment``, ``pipeline``, ``stage``, ``run``, ``artifact`` or ``connection``.
+        kind: ``environment``, ``pipeline``, ``stage``, ``run``, ``artifact``, ``connection``, ``principal``
+            or ``token``.
         name: the name to read.
         field: path of the request's field, for the error.
 

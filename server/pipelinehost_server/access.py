@@ -1,93 +1,178 @@
-"""Who is calling, and what each RPC asks of a caller."""
+"""Who is calling, and what each RPC asks of a caller: one table, below every transport."""
 
 from __future__ import annotations
 
 import enum
 import hashlib
 import logging
+import operator
 import os
 import re
 import secrets
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
 from google.protobuf.message import Message
 
-from pipelinehost.errors import PermissionDenied, Unauthenticated
+from pipelinehost import names
+from pipelinehost.errors import NotFound, PermissionDenied, Unauthenticated
 from pipelinehost.v1.errors_pb2 import ErrorReason
-from pipelinehost_server.store import Store
+from pipelinehost.v1.resources_pb2 import Event, Principal, Run, Token
+from pipelinehost_server.encryption import Encryption
+from pipelinehost_server.store import VISIBLE, Kind, Operator, Reach, Reads, Store, Transaction
 
-ADMINISTRATOR = "admin"
-"""Name of the caller that the host's first token belongs to."""
+ADMINISTRATOR: Final = "principals/admin"
+"""The principal that the host's first token belongs to."""
+HIDDEN_RUN: Final = "runs/-"
+"""Stands for a run that the caller may not see, where its place matters."""
+KNOWN: Final = 10_000
+"""Most callers whose identity is kept at hand."""
 
 _TOKEN = re.compile(r"ph_([0-9a-f]{8})_[A-Za-z0-9_-]{43}")
 _LOG = logging.getLogger(__name__)
+_WHO = frozenset(
+    {
+        Event.KIND_PRINCIPAL_CREATED,
+        Event.KIND_PRINCIPAL_UPDATED,
+        Event.KIND_PRINCIPAL_DELETED,
+        Event.KIND_TOKEN_CREATED,
+        Event.KIND_TOKEN_REVOKED,
+    }
+)
+"""What changes who somebody is."""
+_WHAT = _WHO | {
+    Event.KIND_PIPELINE_UPDATED,
+    Event.KIND_PIPELINE_DELETED,
+    Event.KIND_ENVIRONMENT_UPDATED,
+}
+"""What changes what somebody may do."""
 
 
-class Permission(enum.Enum):
-    """What an RPC asks of its caller."""
+class Permission(enum.IntEnum):
+    """What an RPC asks of its caller's role; the number is the least role that has it."""
 
-    PUBLIC = "nothing, not even a token"
-    SIGNED_IN = "any token of this host"
-    READ = "to see the host's resources and record"
-    CONFIGURE = "to change environments, connections and pipelines"
-    RUN = "to deploy, restore, cancel, retry and upload"
-    RECORD = "to read, check, export and shorten the whole record"
-    RESOLVE = "to say what became of an import that the host could not decide about"
+    PUBLIC = -1
+    SIGNED_IN = Principal.ROLE_UNSPECIFIED
+    VIEW = Principal.ROLE_VIEWER
+    RUN = Principal.ROLE_USER
+    MAKE = Principal.ROLE_MAKER
+    ADMINISTER = Principal.ROLE_ADMINISTRATOR
+
+
+class Relation(enum.Enum):
+    """What an RPC asks of its caller's relation to a resource that the request names."""
+
+    SEES = "see"
+    RUNS = "deploy through"
+    EDITS = "change"
+    OWNS = "share or delete"
+    MAKES = "use, in pipelines of their own,"
+    IS = "act as"
+
+
+_REACH: Final = {
+    Relation.SEES: Reach.SEE,
+    Relation.RUNS: Reach.RUN,
+    Relation.EDITS: Reach.EDIT,
+    Relation.OWNS: Reach.OWN,
+}
+_LEAST: Final = {
+    Reach.SEE: Permission.VIEW,
+    Reach.RUN: Permission.RUN,
+    Reach.EDIT: Permission.MAKE,
+    Reach.OWN: Permission.MAKE,
+}
+
+
+class Rule:
+    """What an RPC asks of its caller: a role, and relations to the resources that the request names.
+
+    Administrators need no relation. A field that the request leaves empty asks for none.
+    """
+
+    __slots__ = ("permission", "relations")
+
+    def __init__(self, permission: Permission, **relations: Relation) -> None:
+        """The keys are paths of the request's fields, with two underscores for each dot."""
+        self.permission = permission
+        self.relations: tuple[tuple[str, Callable[[Any], str], Relation], ...] = tuple(
+            (path, operator.attrgetter(path), relation)
+            for field, relation in relations.items()
+            for path in [field.replace("__", ".")]
+        )
 
 
 _HOST = "/pipelinehost.v1.PipelineHost/"
 _ARTIFACTS = "/pipelinehost.v1.Artifacts/"
+_HEALTH = "/grpc.health.v1.Health/"
+_SEES, _RUNS, _EDITS, _OWNS, _MAKES, _IS = Relation
 
-POLICY: Mapping[str, Permission] = {
-    _HOST + "GetHost": Permission.SIGNED_IN,
-    _HOST + "GetEnvironment": Permission.READ,
-    _HOST + "ListEnvironments": Permission.READ,
-    _HOST + "CreateEnvironment": Permission.CONFIGURE,
-    _HOST + "UpdateEnvironment": Permission.CONFIGURE,
-    _HOST + "DeleteEnvironment": Permission.CONFIGURE,
-    _HOST + "SetEnvironmentCredential": Permission.CONFIGURE,
-    _HOST + "CheckEnvironment": Permission.READ,
-    _HOST + "ListSolutions": Permission.READ,
-    _HOST + "DescribeSolution": Permission.READ,
-    _HOST + "ListConnections": Permission.READ,
-    _HOST + "CreateConnection": Permission.CONFIGURE,
-    _HOST + "DeleteConnection": Permission.CONFIGURE,
-    _HOST + "GetPipeline": Permission.READ,
-    _HOST + "ListPipelines": Permission.READ,
-    _HOST + "CreatePipeline": Permission.CONFIGURE,
-    _HOST + "UpdatePipeline": Permission.CONFIGURE,
-    _HOST + "DeletePipeline": Permission.CONFIGURE,
-    _HOST + "ValidateDeployment": Permission.RUN,
-    _HOST + "Deploy": Permission.RUN,
-    _HOST + "RestoreArtifact": Permission.RUN,
-    _HOST + "GetRun": Permission.READ,
-    _HOST + "ListRuns": Permission.READ,
-    _HOST + "WatchRun": Permission.READ,
-    _HOST + "CancelRun": Permission.RUN,
-    _HOST + "RetryRun": Permission.RUN,
-    _HOST + "ResolveRun": Permission.RESOLVE,
-    _HOST + "ListFindings": Permission.READ,
-    _HOST + "ListComponentResults": Permission.READ,
-    _HOST + "ListRunSettings": Permission.READ,
-    _HOST + "GetRunPipeline": Permission.READ,
-    _HOST + "GetQueue": Permission.READ,
-    _HOST + "ListEvents": Permission.READ,
-    _HOST + "WatchEvents": Permission.RECORD,
-    _HOST + "VerifyEvents": Permission.RECORD,
-    _HOST + "ExportEvents": Permission.RECORD,
-    _HOST + "PruneEvents": Permission.RECORD,
-    _ARTIFACTS + "GetArtifact": Permission.READ,
-    _ARTIFACTS + "ListArtifacts": Permission.READ,
-    _ARTIFACTS + "UploadArtifact": Permission.RUN,
-    _ARTIFACTS + "DownloadArtifact": Permission.READ,
-    "/grpc.health.v1.Health/Check": Permission.PUBLIC,
-    "/grpc.health.v1.Health/List": Permission.PUBLIC,
-    "/grpc.health.v1.Health/Watch": Permission.PUBLIC,
-    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": Permission.SIGNED_IN,
+POLICY: Mapping[str, Rule] = {
+    _HOST + "GetHost": Rule(Permission.SIGNED_IN),
+    _HOST + "GetPrincipal": Rule(Permission.SIGNED_IN, name=_SEES),
+    _HOST + "ListPrincipals": Rule(Permission.SIGNED_IN),
+    _HOST + "CreatePrincipal": Rule(Permission.ADMINISTER),
+    _HOST + "UpdatePrincipal": Rule(Permission.ADMINISTER),
+    _HOST + "DeletePrincipal": Rule(Permission.ADMINISTER),
+    _HOST + "CreateToken": Rule(Permission.ADMINISTER),
+    _HOST + "ListTokens": Rule(Permission.SIGNED_IN, principal=_IS),
+    _HOST + "RevokeToken": Rule(Permission.SIGNED_IN, name=_IS),
+    _HOST + "GetEnvironment": Rule(Permission.VIEW, name=_SEES),
+    _HOST + "ListEnvironments": Rule(Permission.VIEW),
+    _HOST + "CreateEnvironment": Rule(Permission.ADMINISTER),
+    _HOST + "UpdateEnvironment": Rule(Permission.ADMINISTER),
+    _HOST + "DeleteEnvironment": Rule(Permission.ADMINISTER),
+    _HOST + "SetEnvironmentCredential": Rule(Permission.ADMINISTER),
+    _HOST + "CheckEnvironment": Rule(Permission.RUN, name=_SEES),
+    _HOST + "ListSolutions": Rule(Permission.RUN, environment=_SEES),
+    _HOST + "DescribeSolution": Rule(
+        Permission.RUN, artifact=_SEES, installed__environment=_SEES, stage=_SEES
+    ),
+    _HOST + "ListConnections": Rule(Permission.RUN, environment=_SEES),
+    _HOST + "CreateConnection": Rule(Permission.ADMINISTER),
+    _HOST + "DeleteConnection": Rule(Permission.ADMINISTER),
+    _HOST + "GetPipeline": Rule(Permission.VIEW, name=_SEES),
+    _HOST + "ListPipelines": Rule(Permission.VIEW),
+    _HOST + "CreatePipeline": Rule(Permission.MAKE),
+    _HOST + "UpdatePipeline": Rule(Permission.MAKE, pipeline__name=_EDITS),
+    _HOST + "DeletePipeline": Rule(Permission.MAKE, name=_OWNS),
+    _HOST + "ValidateDeployment": Rule(
+        Permission.RUN, deployment__pipeline=_RUNS, deployment__artifact=_SEES
+    ),
+    _HOST + "Deploy": Rule(Permission.RUN, pipeline=_RUNS, artifact=_SEES),
+    _HOST + "RestoreArtifact": Rule(Permission.MAKE, artifact=_SEES, environment=_MAKES),
+    _HOST + "GetRun": Rule(Permission.VIEW, name=_SEES),
+    _HOST + "ListRuns": Rule(Permission.VIEW),
+    _HOST + "WatchRun": Rule(Permission.VIEW, name=_SEES),
+    _HOST + "CancelRun": Rule(Permission.RUN, name=_RUNS),
+    _HOST + "RetryRun": Rule(Permission.RUN, name=_RUNS),
+    _HOST + "ResolveRun": Rule(Permission.ADMINISTER),
+    _HOST + "ListFindings": Rule(Permission.VIEW, run=_SEES),
+    _HOST + "ListComponentResults": Rule(Permission.VIEW, run=_SEES),
+    _HOST + "ListRunSettings": Rule(Permission.VIEW, run=_SEES),
+    _HOST + "GetRunPipeline": Rule(Permission.VIEW, run=_SEES),
+    _HOST + "GetQueue": Rule(Permission.VIEW, environment=_SEES),
+    _HOST + "ListEvents": Rule(Permission.VIEW),
+    _HOST + "WatchEvents": Rule(Permission.ADMINISTER),
+    _HOST + "VerifyEvents": Rule(Permission.ADMINISTER),
+    _HOST + "ExportEvents": Rule(Permission.ADMINISTER),
+    _HOST + "PruneEvents": Rule(Permission.ADMINISTER),
+    _ARTIFACTS + "GetArtifact": Rule(Permission.VIEW, name=_SEES),
+    _ARTIFACTS + "ListArtifacts": Rule(Permission.VIEW),
+    _ARTIFACTS + "UploadArtifact": Rule(Permission.RUN),
+    _ARTIFACTS + "DownloadArtifact": Rule(Permission.RUN, name=_SEES),
+    _HEALTH + "Check": Rule(Permission.PUBLIC),
+    _HEALTH + "List": Rule(Permission.PUBLIC),
+    _HEALTH + "Watch": Rule(Permission.PUBLIC),
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": Rule(Permission.SIGNED_IN),
 }
-"""One entry for every RPC that the host serves; the guard refuses to protect a method that has none."""
+"""One entry for every RPC that the host serves; the guard refuses to protect a method that has none.
+
+Lists have no relation: what a caller may not see is no row of theirs, as :meth:`Access.rows` says.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,60 +180,151 @@ class Caller:
     """Who sent a request."""
 
     name: str
-    administrator: bool
+    """``principals/{principal}``."""
+    role: int = Principal.ROLE_UNSPECIFIED
+    """The highest of the principal's own and its groups'."""
+    groups: tuple[str, ...] = ()
+    """That it belongs to."""
+    person: str = ""
+    """Who is behind it: itself, unless it is a service of somebody."""
+    token: str = ""
+    """``tokens/{token}`` that the call came with."""
+
+    @property
+    def administrator(self) -> bool:
+        """Whether everything is allowed."""
+        return self.role >= Principal.ROLE_ADMINISTRATOR
+
+    @property
+    def principals(self) -> tuple[str, ...]:
+        """Whose rights the caller has: its own and its groups'."""
+        return (self.name, *self.groups)
 
 
 class Access:
-    """Knows tokens by their SHA-256 only, and decides what a caller may do.
+    """Knows who calls, and decides what they may do.
 
-    A token is 256 random bits, so that its plain digest can be neither guessed nor turned back.
+    A token is 256 random bits. Of it the store has an HMAC under the host's key: whoever steals the store can
+    neither sign in nor try tokens out.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, encryption: Encryption) -> None:
         self._store = store
-        self._callers: dict[bytes, Caller] = {}
+        self._encryption = encryption
+        self._known: dict[bytes, tuple[Caller, float]] = {}
+        self._listeners: list[Callable[[], None]] = []
+        store.listen(self._on_events)
+
+    def listen(self, callback: Callable[[], None]) -> None:
+        """Calls back on the loop when somebody may have lost a right. It must not raise."""
+        self._listeners.append(callback)
+
+    def _on_events(self, events: Sequence[Event]) -> None:
+        kinds = {event.kind for event in events}
+        if kinds & _WHO:
+            self._known.clear()
+        if kinds & _WHAT:
+            for listener in self._listeners:
+                listener()
 
     def identify(self, token: str) -> Caller:
         """The caller that a token belongs to.
 
         Raises:
-            Unauthenticated: the host does not know the token.
+            Unauthenticated: the host does not know the token, or refuses it by now.
         """
-        digest = hashlib.sha256(token.encode()).digest()
-        caller = self._callers.get(digest)
-        if caller is None:
-            name = self._store.reads.token(digest)
-            if name is None:
-                raise Unauthenticated(
-                    ErrorReason.ERROR_REASON_TOKEN_INVALID,
-                    "the host does not know this token",
-                    remedy="Use a token of this very host; its administrator has one in the file admin-token "
-                    "of the host's data folder.",
-                )
-            caller = self._callers[digest] = Caller(name, name == ADMINISTRATOR)
+        key = hashlib.sha256(token.encode(errors="replace")).digest()
+        known = self._known.get(key)
+        if known is not None and time.time() < known[1]:
+            return known[0]
+        reads = self._store.reads
+        found = reads.token_of(self._digest(key)) if _TOKEN.fullmatch(token) else None
+        caller = None if found is None else self._of_token(reads, found)
+        if found is None or caller is None:
+            raise unknown()
+        if len(self._known) >= KNOWN:
+            self._known.clear()
+        until = found.expire_time.ToNanoseconds() / 1e9 if found.HasField("expire_time") else float("inf")
+        self._known[key] = caller, until
         return caller
 
-    def check(self, caller: Caller, method: str, request: Message | None) -> None:
-        """Whether the caller may send this request; ``request`` is None where a stream has yet to begin.
+    def _of_token(self, reads: Reads, token: Token) -> Caller | None:
+        if token.HasField("revoke_time"):
+            return None
+        if token.HasField("expire_time") and token.expire_time.ToNanoseconds() <= time.time_ns():
+            return None
+        return caller(reads, token.principal, token.name)
 
-        This is the one place where roles and rights on single resources will be decided. As long as there
-        are none, an administrator may do everything and anybody else may ask who they are.
+    def still(self, caller_: Caller) -> Caller:
+        """The caller as of now.
 
         Raises:
-            PermissionDenied: the caller may not.
+            Unauthenticated: nobody can sign in as this caller any more, or not with that token.
         """
-        if caller.administrator:
-            return
-        permission = POLICY[method]
-        if permission is not Permission.SIGNED_IN:
-            raise PermissionDenied(
-                ErrorReason.ERROR_REASON_PERMISSION_DENIED,
-                f"{caller.name} lacks the right {permission.value}",
-                remedy="Ask an administrator of the host.",
+        reads = self._store.reads
+        if caller_.token:
+            token = reads.token(caller_.token)
+            fresh = None if token is None else self._of_token(reads, token)
+        else:
+            fresh = caller(reads, caller_.name)
+        if fresh is None:
+            raise unknown()
+        return fresh
+
+    def check(self, caller: Caller, method: str) -> None:
+        """Whether the caller's role allows the method at all.
+
+        Raises:
+            PermissionDenied: it does not.
+        """
+        permission = POLICY[method].permission
+        if caller.role < permission:
+            raise _denied(
+                f"{caller.name} needs the role {_role(permission)} for {method.rpartition('/')[2]}, and has "
+                f"{_role(caller.role)}"
             )
 
+    def require(self, caller: Caller, method: str, request: Message, reads: Reads | None = None) -> None:
+        """Whether the caller has the relations that the method asks for.
+
+        Args:
+            caller: who, of whom :meth:`check` said yes.
+            method: its full name.
+            request: what names the resources.
+            reads: of a transaction, to decide as of that; the committed state without it.
+
+        Raises:
+            NotFound: the request names something that is not there, or that the caller may not see.
+            PermissionDenied: the caller sees it, and may not do this with it.
+            InvalidArgument: a name has no such shape.
+        """
+        if caller.role >= Permission.ADMINISTER:
+            return
+        for field, get, relation in POLICY[method].relations:
+            if name := get(request):
+                _relate(reads or self._store.reads, caller, relation, name, field)
+
+    def again(self, caller_: Caller, method: str, request: Message) -> Callable[[Reads], None]:
+        """What decides the same once more within a transaction, as of its own writes."""
+
+        def decide(reads: Reads) -> None:
+            fresh = caller(reads, caller_.name)
+            if fresh is None:
+                raise _denied(f"{caller_.name} may not sign in any more")
+            self.check(fresh, method)
+            self.require(fresh, method, request, reads)
+
+        return decide
+
+    @staticmethod
+    def rows(caller: Caller, kind: Kind) -> tuple[tuple[str, Operator, Any], ...]:
+        """The condition that leaves of a list what the caller may see."""
+        if caller.administrator or (kind == "principal" and caller.role >= Permission.MAKE):
+            return ()
+        return ((VISIBLE, "in", caller.principals),)
+
     async def prepare(self, folder: Path, state_file: Path | None) -> Path:
-        """Makes the administrator's token on the first start, and leaves it for clients on this machine.
+        """Makes the administrator and its token on the first start, and leaves it for clients here.
 
         A restart keeps the token. A host whose ``admin-token`` was taken away on purpose stays without one.
 
@@ -163,16 +339,201 @@ class Access:
         token = _read(path)
         if self._store.reads.last_sequence() == 0:
             if token is None:
-                token = f"ph_{secrets.token_hex(4)}_{secrets.token_urlsafe(32)}"
+                token = _new()
                 _write(path, token)
-            digest = hashlib.sha256(token.encode()).digest()
-            await self._store.write(lambda tx: tx.put_token(digest, ADMINISTRATOR))
-        elif token is not None and self._store.reads.token(hashlib.sha256(token.encode()).digest()) is None:
-            _LOG.warning("the token in %s is not of this host's store", path)
-            token = None
+            await self._make_administrator(token, "made at the first start")
+        else:
+            await self._store.write(self._complete)
+            if token is not None and self._store.reads.token_of(self._digest(_sha256(token))) is None:
+                _LOG.warning("the token in %s is not of this host's store", path)
+                token = None
         if token is not None and state_file is not None:
             _leave(state_file, token)
         return path
+
+    async def new_administrator_token(self, folder: Path) -> Path:
+        """Makes another token of the first administrator, whom it brings back if need be.
+
+        Returns:
+            The file ``admin-token`` with it, in place of what was there.
+        """
+        token = _new()
+        await self._store.write(self._complete)
+        await self._make_administrator(token, "made with new-admin-token")
+        _write(folder / "admin-token", token)
+        return folder / "admin-token"
+
+    async def _make_administrator(self, token: str, description: str) -> None:
+        name, digest = _name(token), self._digest(_sha256(token))
+
+        def job(tx: Transaction) -> None:
+            _restore_administrator(tx)
+            if tx.token_of(digest) is None:
+                made = tx.put_token(
+                    Token(name=name, principal=ADMINISTRATOR, description=description), digest
+                )
+                tx.append(Event(kind=Event.KIND_TOKEN_CREATED, actor="host", subject=made.name, token=made))
+
+        await self._store.write(job)
+
+    def _complete(self, tx: Transaction) -> None:
+        """Brings what the first schema kept of tokens up to date."""
+        first = tx.first_tokens()
+        if first:
+            _restore_administrator(tx)
+        for name, sha256, principal in first:
+            token = Token(name=name, principal=principal, description="of the host's first version")
+            token.create_time.GetCurrentTime()
+            tx.replace_first_token(token, self._digest(sha256))
+
+    def new_token(self) -> tuple[str, str, bytes]:
+        """Name, secret and digest of a new token."""
+        secret = _new()
+        return _name(secret), secret, self._digest(_sha256(secret))
+
+    def _digest(self, sha256: bytes) -> bytes:
+        return bytes.fromhex(self._encryption.fingerprint(f"token {sha256.hex()}"))
+
+
+def caller(reads: Reads, name: str, token: str = "") -> Caller | None:
+    """The caller of this name with the rights that it has now; ``None`` if it may not sign in."""
+    found = reads.principal(name)
+    if found is None or found.disabled or found.kind == Principal.KIND_GROUP:
+        return None
+    if found.person:
+        behind = reads.principal(found.person)
+        if behind is None or behind.disabled:
+            return None
+    groups = [group for group in reads.groups_of(name) if not group.disabled]
+    role = max([found.role, *(group.role for group in groups)])
+    return Caller(name, role, tuple(group.name for group in groups), found.person or name, token)
+
+
+def may_go_on(reads: Reads, run: Run) -> bool:
+    """Whether the requester of a run could ask for it now."""
+    name = run.requester if "/" in run.requester else names.principal(run.requester)  # of the first version
+    found = caller(reads, name)
+    if found is None:
+        return False
+    if found.administrator:
+        return True
+    if run.pipeline:
+        return reach(reads, found, run.pipeline) >= Reach.RUN
+    return found.role >= Permission.MAKE and reads.makes(run.target_environment, found.principals)
+
+
+def reach(reads: Reads, caller: Caller, pipeline: str) -> int:
+    """How far the caller's role and relation together reach into a pipeline; 0 for not at all."""
+    if caller.administrator:
+        return Reach.OWN
+    found = reads.reach(pipeline, caller.principals)
+    while found and caller.role < _LEAST[Reach(found)]:
+        found -= 1
+    return found
+
+
+def absent(name: str, message: str = "") -> NotFound:
+    """The error for what is not there, and for what the caller may not see."""
+    return NotFound(
+        ErrorReason.ERROR_REASON_RESOURCE_NOT_FOUND,
+        message or f"there is no {name}",
+        remedy=f"List what there is: pipelinehost {name.partition('/')[0].removesuffix('s')} list",
+        metadata={"resource": name},
+    )
+
+
+def unknown() -> Unauthenticated:
+    """The error for a token that nobody may sign in with: it does not say why."""
+    return Unauthenticated(
+        ErrorReason.ERROR_REASON_TOKEN_INVALID,
+        "the host does not know this token",
+        remedy="Use a token of this very host that was neither revoked nor has expired; its administrators "
+        "make new ones.",
+    )
+
+
+def _relate(reads: Reads, caller: Caller, relation: Relation, name: str, field: str) -> None:
+    collection = name.partition("/")[0]
+    sees = allowed = False
+    match collection:
+        case "pipelines":
+            kind = "stage" if field == "stage" else "pipeline"
+            parts = names.parse(kind, name, field)
+            found = reach(reads, caller, names.pipeline(parts[0]))
+            sees, allowed = found > 0, found >= _REACH.get(relation, Reach.OWN + 1)
+        case "runs":
+            names.parse("run", name, field)
+            of = reads.run_of(name)
+            if of is not None and of[0]:
+                found = reach(reads, caller, of[0])
+            else:
+                found = Reach.OWN if of is not None and of[1] == caller.name else 0
+            sees, allowed = found > 0, found >= _REACH.get(relation, Reach.OWN + 1)
+        case "environments":
+            names.parse("environment", name, field)
+            sees = reads.seen("environment", name, caller.principals)
+            allowed = sees and (relation is Relation.SEES or reads.makes(name, caller.principals))
+        case "artifacts":
+            names.parse("artifact", name, field)
+            sees = allowed = reads.seen("artifact", name, caller.principals)
+        case "principals":
+            names.parse("principal", name, field)
+            own = name in caller.principals
+            others = caller.role >= Permission.MAKE and reads.principal(name) is not None
+            sees = own or others
+            allowed = sees if relation is Relation.SEES else name == caller.name
+        case "tokens":
+            names.parse("token", name, field)
+            token = reads.token(name)
+            sees = allowed = token is not None and token.principal == caller.name
+        case _:
+            names.parse(_KINDS.get(field.rpartition(".")[2], "pipeline"), name, field)
+    if not sees:
+        raise absent(name)
+    if not allowed:
+        raise _denied(f"{caller.name} may see {name}, and may not {relation.value} it")
+
+
+_KINDS: Final = {"environment": "environment", "artifact": "artifact", "stage": "stage", "run": "run"}
+"""What a field names; for the error where it names nothing of the kind."""
+
+
+def _denied(message: str) -> PermissionDenied:
+    return PermissionDenied(
+        ErrorReason.ERROR_REASON_PERMISSION_DENIED,
+        message,
+        remedy="Ask the owner of the pipeline to share it with you, or an administrator of the host.",
+    )
+
+
+def _role(role: int) -> str:
+    if role == Principal.ROLE_UNSPECIFIED:
+        return "no role"
+    return Principal.Role.Name(role).removeprefix("ROLE_")
+
+
+def _restore_administrator(tx: Transaction) -> None:
+    """Makes the first administrator, or makes it one again."""
+    found = tx.principal(ADMINISTRATOR)
+    if found is not None and found.role == Principal.ROLE_ADMINISTRATOR and not found.disabled:
+        return
+    fresh = found or Principal(name=ADMINISTRATOR, kind=Principal.KIND_PERSON, display_name="Administrator")
+    fresh.role, fresh.disabled = Principal.ROLE_ADMINISTRATOR, False
+    kind = Event.KIND_PRINCIPAL_UPDATED if found is not None else Event.KIND_PRINCIPAL_CREATED
+    made = tx.put_principal(fresh)
+    tx.append(Event(kind=kind, actor="host", subject=made.name, principal=made))
+
+
+def _new() -> str:
+    return f"ph_{secrets.token_hex(4)}_{secrets.token_urlsafe(32)}"
+
+
+def _name(token: str) -> str:
+    return f"tokens/{token[3:11]}"
+
+
+def _sha256(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
 
 
 def _read(path: Path) -> str | None:

@@ -22,11 +22,12 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from pipelinehost.address import Address
 from pipelinehost.v1 import artifacts_pb2, pipeline_host_pb2
 from pipelinehost.v1.resources_pb2 import Event
-from pipelinehost_server.access import Access
+from pipelinehost_server.access import Access, may_go_on
 from pipelinehost_server.api.artifacts import Artifacts
 from pipelinehost_server.api.guard import Guard, Rpc, generic_handler
 from pipelinehost_server.api.host import VERSION, PipelineHost
 from pipelinehost_server.api.listing import Pages
+from pipelinehost_server.api.principals import Principals
 from pipelinehost_server.api.record import Record, signing_key
 from pipelinehost_server.api.watch import Watch
 from pipelinehost_server.blobs import Blobs
@@ -94,8 +95,7 @@ class Host:
         self._config = config
         self._state_file = state_file
         self._store = Store(config.folder, config.address)
-        self._access = Access(self._store)
-        self._guard = Guard(self._access)
+        self._guard: Guard | None = None
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
         self._deployment: Deployment | None = None
@@ -134,16 +134,17 @@ class Host:
         blobs.start()
         feed = Feed(store)
         self._environments = environments = Environments(config, store, encryption)
-        self._deployment = deployment = Deployment(config, store, blobs, encryption, environments)
+        self._deployment = deployment = Deployment(config, store, blobs, encryption, environments, may_go_on)
         secret = await _token_secret(store, encryption)
         record = Record(store, await signing_key(store, encryption))
         pages = Pages(store.reads, secret)
         watch = Watch(store, feed, secret, config.heartbeat_seconds)
-        guard = self._guard
-        own = PipelineHost(config, store, environments, deployment, pages, watch, record, secret)
+        access = Access(store, encryption)
+        self._guard = guard = Guard(access)
+        own = PipelineHost(config, store, environments, deployment, pages, watch, record, secret, access)
         self.services = {
-            _PIPELINE_HOST: guard.protect(_PIPELINE_HOST, own),
-            _ARTIFACTS: guard.protect(_ARTIFACTS, Artifacts(config, store, blobs, pages)),
+            _PIPELINE_HOST: guard.protect(_PIPELINE_HOST, own, Principals(store, access, pages, own.once)),
+            _ARTIFACTS: guard.protect(_ARTIFACTS, Artifacts(config, store, blobs, pages, access)),
             _HEALTH: guard.protect_foreign(_HEALTH, self._health),
             _REFLECTION: guard.protect_foreign(
                 _REFLECTION, reflection.aio.ReflectionServicer([s.full_name for s in _SERVICES])
@@ -161,7 +162,7 @@ class Host:
                 "rights. Choose another one with --address"
             )
         self.address = Address(host, bound)
-        self.token_file = await self._access.prepare(config.folder, self._client_file())
+        self.token_file = await access.prepare(config.folder, self._client_file())
         await store.write(
             lambda tx: tx.append(
                 Event(
@@ -192,7 +193,8 @@ class Host:
             grace: seconds for calls that are under way.
         """
         await self._health.enter_graceful_shutdown()
-        await self._guard.drain()
+        if self._guard is not None:
+            await self._guard.drain()
         if self._server is not None:
             await self._server.stop(grace)
         if self._deployment is not None:

@@ -19,7 +19,7 @@ from tests.rpc import bridge
 from pipelinehost.status import STATUS_DETAILS, from_rpc_error, from_status
 from pipelinehost.v1 import artifacts_pb2 as artifacts_api
 from pipelinehost.v1 import pipeline_host_pb2 as api
-from pipelinehost.v1.resources_pb2 import Artifact, Environment, Pipeline, Stage
+from pipelinehost.v1.resources_pb2 import Artifact, Environment, Pipeline, Principal, Stage
 from pipelinehost_dataverse.solution import Column, Table, new_manifest, write
 from pipelinehost_server.app import Host
 from pipelinehost_server.config import Config
@@ -66,12 +66,21 @@ class Bed:
         token = self.token if token is None else token
         return (("authorization", f"Bearer {token}"),) if token else ()
 
-    def person(self, name: str) -> str:
-        """The token of a caller who is no administrator."""
-        token = f"ph_00000000_{name}"
-        digest = hashlib.sha256(token.encode()).digest()
-        self.thread.run(self.store.write(lambda tx: tx.put_token(digest, name)))
-        return token
+    def person(self, name: str, role: str = "VIEWER", **fields: Any) -> str:
+        """The token of somebody new, who is no administrator unless told."""
+        principal = Principal(
+            name=f"principals/{name}",
+            kind=Principal.KIND_PERSON,
+            role=f"ROLE_{role}",
+        )
+        principal.MergeFrom(Principal(**fields))
+        self.call("CreatePrincipal", api.CreatePrincipalRequest(principal=principal))
+        return self.new_token(name)
+
+    def new_token(self, name: str) -> str:
+        request = api.CreateTokenRequest(principal=f"principals/{name}")
+        secret: str = self.call("CreateToken", request).secret
+        return secret
 
     def call(self, method: str, request: Any, *, token: str | None = None, timeout: float = 20) -> Any:
         """Over the connection; raises the typed error."""

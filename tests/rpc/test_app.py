@@ -54,7 +54,7 @@ async def test_the_first_start_makes_a_token_that_nobody_else_can_read(tmp_path:
     left = host.address.token_file()
     assert left.is_relative_to(state)
     assert left.read_text().strip() == token
-    assert await caller(host, token) == "admin"
+    assert await caller(host, token) == "principals/admin"
     for file in (host.token_file, left):
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
     for folder in (left.parent, left.parent.parent, tmp_path / "data"):
@@ -74,7 +74,7 @@ async def test_a_restart_keeps_the_token(tmp_path: Path, state: Path) -> None:
         await host.start()
         tokens.append(host.token_file.read_text())
         addresses.append(host.address.token_file())
-        assert await caller(host, tokens[0].strip()) == "admin"
+        assert await caller(host, tokens[0].strip()) == "principals/admin"
         await host.stop(0)
     assert tokens[0] == tokens[1]
     port = 0
@@ -100,7 +100,7 @@ async def test_a_restart_keeps_the_token(tmp_path: Path, state: Path) -> None:
     await host.start()
     assert not left.exists()
     assert not host.token_file.exists()
-    assert await caller(host, tokens[0].strip()) == "admin"
+    assert await caller(host, tokens[0].strip()) == "principals/admin"
     await host.stop(0)
 
 
@@ -112,12 +112,12 @@ async def test_two_hosts_on_one_machine_do_not_disturb_each_other(tmp_path: Path
     assert tokens[0] != tokens[1]
     for i, host in enumerate(hosts):
         own, other = tokens[i], tokens[1 - i]
-        assert await caller(host, own) == "admin"
+        assert await caller(host, own) == "principals/admin"
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await caller(host, other)
         assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
     await hosts[0].stop(0)
-    assert await caller(hosts[1], tokens[1]) == "admin"
+    assert await caller(hosts[1], tokens[1]) == "principals/admin"
     await hosts[1].stop(0)
 
 
@@ -128,7 +128,7 @@ async def test_a_home_that_cannot_be_written_is_no_reason_to_stop(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
     host = Host(config(tmp_path / "data"))
     await host.start()
-    assert await caller(host, host.token_file.read_text().strip()) == "admin"
+    assert await caller(host, host.token_file.read_text().strip()) == "principals/admin"
     await host.stop(0)
 
 
@@ -138,7 +138,7 @@ async def test_one_host_per_folder(tmp_path: Path, state: Path) -> None:
     token = host.token_file.read_text().strip()
     with pytest.raises(StoreLocked, match=str(os.getpid())):
         await Host(config(tmp_path / "data")).start()
-    assert await caller(host, token) == "admin"
+    assert await caller(host, token) == "principals/admin"
     await host.stop(0)
 
 
@@ -236,7 +236,7 @@ def test_the_command_serves_until_it_is_told_to_stop(
     with grpc.insecure_channel(facts["address"]) as channel:
         stub: Any = PipelineHostStub(channel)
         answer = stub.GetHost(api.GetHostRequest(), metadata=[("authorization", f"Bearer {token}")])
-        assert (answer.region, answer.caller) == ("europe", "admin")
+        assert (answer.region, answer.caller) == ("europe", "principals/admin")
         checks: Any = health_pb2_grpc.HealthStub(channel)
         health = checks.Watch(health_pb2.HealthCheckRequest())
         told = [next(health).status]

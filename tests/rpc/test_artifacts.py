@@ -37,7 +37,7 @@ def test_a_package_goes_up_and_comes_back(bed: Bed) -> None:
     artifact = bed.upload(content)
     assert artifact.name == f"artifacts/{hashlib.sha256(content).hexdigest()}"
     assert (artifact.solution, artifact.version, artifact.managed) == ("Sales", "1.0.0.0", True)
-    assert (artifact.size, artifact.creator) == (len(content), "admin")
+    assert (artifact.size, artifact.creator) == (len(content), "principals/admin")
     assert bed.bridge("GetArtifact", api.GetArtifactRequest(name=artifact.name)) == artifact
     declaration, back = download(bed, artifact.name)
     assert back == content

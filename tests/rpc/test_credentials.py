@@ -34,7 +34,11 @@ def kept(bed: Bed) -> bytes | None:
 def test_an_event_says_that_it_was_set_and_nothing_else(linked: Bed) -> None:
     linked.call("SetEnvironmentCredential", SECRET)
     told = linked.events()[-1]
-    assert (told.kind, told.actor, told.subject) == (Event.KIND_CREDENTIAL_SET, "admin", "environments/qa")
+    assert (told.kind, told.actor, told.subject) == (
+        Event.KIND_CREDENTIAL_SET,
+        "principals/admin",
+        "environments/qa",
+    )
     assert told.WhichOneof("detail") is None
     assert told.message == ""
     assert b"canary" not in (kept(linked) or b"canary")

@@ -44,7 +44,7 @@ def test_a_package_arrives_in_its_target(bed: Bed) -> None:
         "ListEvents", api.ListEventsRequest(filter=f"subject = {run.name}", page_size=1000)
     ).events
     assert told[0].kind == Event.KIND_DEPLOYMENT_REQUESTED
-    assert told[0].actor == "admin"
+    assert told[0].actor == "principals/admin"
     with pytest.raises(errors.FailedPrecondition) as refused:
         bed.call("Deploy", wanted)
     assert refused.value.reason == ErrorReason.ERROR_REASON_NOTHING_DUE

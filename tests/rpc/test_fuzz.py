@@ -158,5 +158,5 @@ def test_any_bytes_get_an_answer_or_a_reason(full: tuple[Bed, list[str]], method
 
 def test_the_host_is_well_after_all_that(full: tuple[Bed, list[str]]) -> None:
     bed, _ = full
-    assert bed.call("GetHost", api.GetHostRequest()).caller == "admin"
+    assert bed.call("GetHost", api.GetHostRequest()).caller == "principals/admin"
     assert bed.call("ListRuns", api.ListRunsRequest()).runs

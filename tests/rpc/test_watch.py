@@ -276,12 +276,12 @@ def test_a_watcher_who_does_not_read_is_let_go(idle: Bed, monkeypatch: pytest.Mo
 
     idle.thread.run(flood(), 60)
     deadline = time.monotonic() + 20
-    streams = idle.host._guard._streams
+    streams = idle.host._guard._streams  # type: ignore[union-attr]  # it has started
     while streams and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not streams
     stream.cancel()
-    assert idle.call("GetHost", api.GetHostRequest()).caller == "admin"
+    assert idle.call("GetHost", api.GetHostRequest()).caller == "principals/admin"
 
 
 def test_an_event_is_put_into_a_response_once(idle: Bed) -> None:

@@ -1,19 +1,27 @@
-"""Tokens and rights, on a real store."""
+"""Tokens, roles and rights, on a real store."""
 
 from __future__ import annotations
 
-import hashlib
+import sqlite3
+import time
 from collections.abc import AsyncIterator
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pipelinehost.errors import PermissionDenied, Unauthenticated
+from pipelinehost.errors import NotFound, PermissionDenied, Unauthenticated
+from pipelinehost.v1 import pipeline_host_pb2 as api
 from pipelinehost.v1.errors_pb2 import ErrorReason
-from pipelinehost.v1.pipeline_host_pb2 import GetHostRequest
-from pipelinehost.v1.resources_pb2 import Event
-from pipelinehost_server.access import POLICY, Access, Caller, Permission
-from pipelinehost_server.store import Store
+from pipelinehost.v1.resources_pb2 import Environment, Event, Pipeline, Principal, Run, Share, Token
+from pipelinehost_server import access as module
+from pipelinehost_server.access import POLICY, Access, Caller, Permission, may_go_on
+from pipelinehost_server.encryption import Encryption
+from pipelinehost_server.store import Reach, Store, migrations
+
+HOST = "/pipelinehost.v1.PipelineHost/"
+ADMIN = Caller("principals/admin", Principal.ROLE_ADMINISTRATOR)
 
 
 @pytest.fixture
@@ -24,17 +32,38 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
     await store.close()
 
 
-async def started(store: Store) -> None:
-    """What the host writes at the end of its start."""
-    await store.write(lambda tx: tx.append(Event(kind=Event.KIND_HOST_STARTED, actor="host")))
+def opened(store: Store, folder: Path) -> Access:
+    return Access(store, Encryption(folder))
+
+
+async def person(store: Store, slug: str, role: str = "MAKER", **fields: Any) -> str:
+    made = Principal(name=f"principals/{slug}", kind=Principal.KIND_PERSON, role=f"ROLE_{role}")
+    made.MergeFrom(Principal(**fields))
+
+    def job(tx: Any) -> None:
+        tx.append(
+            Event(kind=Event.KIND_PRINCIPAL_UPDATED, subject=made.name, principal=tx.put_principal(made))
+        )
+
+    await store.write(job)
+    return made.name
+
+
+async def token_of(store: Store, access: Access, principal: str, **fields: Any) -> tuple[Token, str]:
+    name, secret, digest = access.new_token()
+    token = Token(name=name, principal=principal, **fields)
+    await store.write(lambda tx: tx.put_token(token, digest))
+    return token, secret
 
 
 async def test_the_first_token_is_the_administrators(store: Store, tmp_path: Path) -> None:
-    access = Access(store)
+    access = opened(store, tmp_path)
     path = await access.prepare(tmp_path, None)
     token = path.read_text().strip()
-    assert access.identify(token) == Caller("admin", True)
-    assert access.identify(token) is access.identify(token)
+    caller = access.identify(token)
+    assert (caller.name, caller.administrator) == ("principals/admin", True)
+    assert caller.token == f"tokens/{token[3:11]}"
+    assert access.identify(token) is caller
     assert len(token) == 55
     assert len(token[12:]) * 6 >= 256
 
@@ -42,33 +71,46 @@ async def test_the_first_token_is_the_administrators(store: Store, tmp_path: Pat
 @pytest.mark.parametrize(
     "change", [str.upper, str.swapcase, lambda t: t + "\0", lambda t: t[:-1], lambda t: " " + t, lambda t: ""]
 )
-async def test_another_token_is_unknown(change: object, store: Store, tmp_path: Path) -> None:
-    access = Access(store)
+async def test_another_token_is_unknown(change: Any, store: Store, tmp_path: Path) -> None:
+    access = opened(store, tmp_path)
     token = (await access.prepare(tmp_path, None)).read_text().strip()
-    assert callable(change)
     with pytest.raises(Unauthenticated) as refused:
         access.identify(change(token))
     assert refused.value.reason == ErrorReason.ERROR_REASON_TOKEN_INVALID
     assert token not in refused.value.message
 
 
-async def test_a_first_start_that_was_cut_off_keeps_the_token_it_wrote(store: Store, tmp_path: Path) -> None:
-    token = (await Access(store).prepare(tmp_path, None)).read_text()
-    again = await Access(store).prepare(tmp_path, None)
+async def test_who_steals_the_store_has_nothing_to_try_tokens_against(store: Store, tmp_path: Path) -> None:
+    access = opened(store, tmp_path)
+    token = (await access.prepare(tmp_path, None)).read_text().strip()
+    kept = b"".join((tmp_path / f"pipelinehost.db{end}").read_bytes() for end in ("", "-wal"))
+    for form in (
+        token.encode(),
+        sha256(token.encode()).digest(),
+        sha256(token.encode()).hexdigest().encode(),
+    ):
+        assert form not in kept
+    (tmp_path / "other").mkdir()
+    with pytest.raises(Unauthenticated):  # another key, the same store
+        Access(store, Encryption(tmp_path / "other")).identify(token)
+
+
+async def test_a_start_that_was_cut_off_keeps_the_token_it_wrote(store: Store, tmp_path: Path) -> None:
+    token = (await opened(store, tmp_path).prepare(tmp_path, None)).read_text()
+    again = await opened(store, tmp_path).prepare(tmp_path, None)
     assert again.read_text() == token
-    assert Access(store).identify(token.strip()).administrator
+    assert opened(store, tmp_path).identify(token.strip()).administrator
 
 
 async def test_later_starts_make_no_token(store: Store, tmp_path: Path) -> None:
     state = tmp_path / "home" / "pipelinehost" / "here" / "token"
-    token = (await Access(store).prepare(tmp_path, state)).read_text()
-    await started(store)
+    token = (await opened(store, tmp_path).prepare(tmp_path, state)).read_text()
     assert state.read_text() == token
     state.unlink()
-    (await Access(store).prepare(tmp_path, state)).unlink()
+    (await opened(store, tmp_path).prepare(tmp_path, state)).unlink()
     assert state.read_text() == token
     state.unlink()
-    path = await Access(store).prepare(tmp_path, state)
+    path = await opened(store, tmp_path).prepare(tmp_path, state)
     assert not path.exists()
     assert not state.exists()
 
@@ -76,11 +118,11 @@ async def test_later_starts_make_no_token(store: Store, tmp_path: Path) -> None:
 async def test_a_token_file_of_another_store_is_not_handed_out(
     store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await started(store)
+    await store.write(lambda tx: tx.append(Event(kind=Event.KIND_HOST_STARTED, actor="host")))
     foreign = "ph_00000000_" + "x" * 43
     (tmp_path / "admin-token").write_text(foreign)
     state = tmp_path / "home" / "pipelinehost" / "here" / "token"
-    access = Access(store)
+    access = opened(store, tmp_path)
     await access.prepare(tmp_path, state)
     assert not state.exists()
     assert "not of this host's store" in caplog.text
@@ -89,21 +131,171 @@ async def test_a_token_file_of_another_store_is_not_handed_out(
         access.identify(foreign)
 
 
-async def test_rights_come_with_the_caller(store: Store) -> None:
-    digest = hashlib.sha256(b"m").digest()
-    await store.write(lambda tx: tx.put_token(digest, "maker"))
-    access = Access(store)
-    maker = access.identify("m")
-    assert maker == Caller("maker", False)
-    for method, permission in POLICY.items():
-        access.check(Caller("admin", True), method, None)
-        if permission is Permission.SIGNED_IN:
-            access.check(maker, method, GetHostRequest())
-        else:
-            with pytest.raises(PermissionDenied, match="maker"):
-                access.check(maker, method, None)
+async def test_the_tokens_of_the_first_version_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = "ph_0badcafe_" + "x" * 43
+    whole = migrations.VERSIONS
+    monkeypatch.setattr(migrations, "VERSIONS", whole[:1])
+    first = Store(tmp_path)
+    await first.open()
+    await first.write(lambda tx: tx.append(Event(kind=Event.KIND_HOST_STARTED, actor="host")))
+    await first.close()
+    with sqlite3.connect(tmp_path / "pipelinehost.db") as database:
+        database.execute("INSERT INTO token VALUES (?, 'admin')", (sha256(token.encode()).digest(),))
+    database.close()
+    monkeypatch.setattr(migrations, "VERSIONS", whole)
+    store = Store(tmp_path)
+    await store.open()
+    (tmp_path / "admin-token").write_text(token)
+    for _ in range(2):
+        access = opened(store, tmp_path)
+        await access.prepare(tmp_path, None)
+        assert access.identify(token).administrator
+    assert store.reads.first_tokens() == []
+    (kept,) = store.reads.tokens_of("principals/admin")
+    assert kept.HasField("create_time")
+    await store.close()
+
+
+async def test_a_lost_token_can_be_made_anew(store: Store, tmp_path: Path) -> None:
+    access = opened(store, tmp_path)
+    old = (await access.prepare(tmp_path, None)).read_text().strip()
+    await person(store, "admin", "VIEWER", disabled=True)
+    with pytest.raises(Unauthenticated):
+        access.identify(old)
+    new = (await access.new_administrator_token(tmp_path)).read_text().strip()
+    assert new != old
+    assert access.identify(new).administrator
+
+
+async def test_whoever_may_not_sign_in_is_refused_at_once(store: Store, tmp_path: Path) -> None:
+    access = opened(store, tmp_path)
+    await access.prepare(tmp_path, None)
+    ada = await person(store, "ada")
+    token, secret = await token_of(store, access, ada)
+    service = await person(store, "build", kind=Principal.KIND_SERVICE, person=ada)
+    _, services = await token_of(store, access, service)
+    assert access.identify(secret).name == ada
+    assert access.identify(services).person == ada
+    await person(store, "ada", disabled=True)
+    for refused in (secret, services):
+        with pytest.raises(Unauthenticated):
+            access.identify(refused)
+    await person(store, "ada")
+    caller = access.identify(secret)
+    assert access.still(caller) == caller
+
+    def revoke(tx: Any) -> None:
+        tx.append(Event(kind=Event.KIND_TOKEN_REVOKED, token=tx.revoke_token(token)))
+
+    await store.write(revoke)
+    with pytest.raises(Unauthenticated):
+        access.identify(secret)
+    with pytest.raises(Unauthenticated):
+        access.still(caller)
+    assert access.identify(services).name == service
+
+
+async def test_a_token_expires_also_while_it_is_known(store: Store, tmp_path: Path) -> None:
+    access = opened(store, tmp_path)
+    await access.prepare(tmp_path, None)
+    token = Token()
+    token.expire_time.FromNanoseconds(time.time_ns() + 300_000_000)
+    _, secret = await token_of(store, access, await person(store, "ada"), expire_time=token.expire_time)
+    assert access.identify(secret).role
+    time.sleep(0.35)  # noqa: ASYNC251 - nothing else runs on this loop
+    with pytest.raises(Unauthenticated):
+        access.identify(secret)
+
+
+async def test_nobody_signs_in_as_a_group_and_its_role_counts(store: Store, tmp_path: Path) -> None:
+    access = opened(store, tmp_path)
+    await access.prepare(tmp_path, None)
+    ada = await person(store, "ada", "VIEWER")
+    team = await person(store, "team", "MAKER", kind=Principal.KIND_GROUP, members=[ada])
+    _, secret = await token_of(store, access, ada)
+    caller = access.identify(secret)
+    assert (caller.role, caller.groups) == (Principal.ROLE_MAKER, (team,))
+    _, groups = await token_of(store, access, team)
+    with pytest.raises(Unauthenticated):
+        access.identify(groups)
+
+
+async def shared(store: Store, principal: str, access: Share.Access) -> None:
+    await store.write(
+        lambda tx: tx.put_pipeline(
+            Pipeline(
+                name="pipelines/sales",
+                owner="principals/owner",
+                shares=[Share(principal=principal, access=access)],
+            )
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("role", "access", "expected"),
+    [
+        ("UNSPECIFIED", Share.ACCESS_EDIT, 0),
+        ("VIEWER", Share.ACCESS_EDIT, Reach.SEE),
+        ("VIEWER", Share.ACCESS_RUN, Reach.SEE),
+        ("USER", Share.ACCESS_EDIT, Reach.RUN),
+        ("USER", Share.ACCESS_RUN, Reach.RUN),
+        ("MAKER", Share.ACCESS_EDIT, Reach.EDIT),
+        ("MAKER", Share.ACCESS_RUN, Reach.RUN),
+        ("ADMINISTRATOR", Share.ACCESS_RUN, Reach.OWN),
+    ],
+)
+async def test_the_role_and_the_share_together(
+    role: str, access: Share.Access, expected: int, store: Store
+) -> None:
+    await shared(store, "principals/ada", access)
+    ada = Caller("principals/ada", Principal.Role.Value(f"ROLE_{role}"))
+    assert module.reach(store.reads, ada, "pipelines/sales") == expected
+
+
+async def test_a_run_goes_on_only_while_its_requester_may_ask_for_it(store: Store) -> None:
+    ada = await person(store, "ada", "USER")
+    run = Run(name="runs/x", pipeline="pipelines/sales", requester=ada)
+    assert not may_go_on(store.reads, run)
+    await shared(store, ada, Share.ACCESS_RUN)
+    assert may_go_on(store.reads, run)
+    assert may_go_on(store.reads, Run(pipeline="pipelines/sales", requester="ada"))  # of the first version
+    await person(store, "ada", "VIEWER")
+    assert not may_go_on(store.reads, run)
+    await person(store, "ada", "MAKER", disabled=True)
+    assert not may_go_on(store.reads, run)
+    await person(store, "ada", "MAKER")
+    restore = Run(requester=ada, target_environment="environments/dev")
+    assert not may_go_on(store.reads, restore)
+    await store.write(lambda tx: tx.put_environment(Environment(name="environments/dev", makers=[ada])))
+    assert may_go_on(store.reads, restore)
+
+
+async def test_hidden_and_absent_look_alike(store: Store, tmp_path: Path) -> None:
+    await shared(store, "principals/else", Share.ACCESS_EDIT)
+    access = opened(store, tmp_path)
+    ada = Caller("principals/ada", Principal.ROLE_MAKER)
+    told = []
+    for name in ("pipelines/sales", "pipelines/bales"):
+        with pytest.raises(NotFound) as refused:
+            access.require(ada, HOST + "GetPipeline", api.GetPipelineRequest(name=name))
+        error = refused.value
+        told.append(repr((error.message, error.remedy, error.metadata)).replace(name, ""))
+    assert told[0] == told[1]
+
+
+async def test_a_role_is_asked_for_before_anything(store: Store, tmp_path: Path) -> None:
+    access = opened(store, tmp_path)
+    for method, rule in POLICY.items():
+        for role in Principal.Role.values():
+            caller = Caller("principals/x", role)
+            if role >= rule.permission:
+                access.check(caller, method)
+            else:
+                with pytest.raises(PermissionDenied, match="principals/x"):
+                    access.check(caller, method)
 
 
 def test_only_health_is_public() -> None:
-    public = {path for path, permission in POLICY.items() if permission is Permission.PUBLIC}
+    public = {path for path, rule in POLICY.items() if rule.permission is Permission.PUBLIC}
     assert {path.split("/")[1] for path in public} == {"grpc.health.v1.Health"}

@@ -42,6 +42,46 @@ class PipelineHostStub:
                 request_serializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.GetHostRequest.SerializeToString,
                 response_deserializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.Host.FromString,
                 _registered_method=True)
+        self.GetPrincipal = channel.unary_unary(
+                '/pipelinehost.v1.PipelineHost/GetPrincipal',
+                request_serializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.GetPrincipalRequest.SerializeToString,
+                response_deserializer=pipelinehost_dot_v1_dot_resources__pb2.Principal.FromString,
+                _registered_method=True)
+        self.ListPrincipals = channel.unary_unary(
+                '/pipelinehost.v1.PipelineHost/ListPrincipals',
+                request_serializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.ListPrincipalsRequest.SerializeToString,
+                response_deserializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.ListPrincipalsResponse.FromString,
+                _registered_method=True)
+        self.CreatePrincipal = channel.unary_unary(
+                '/pipelinehost.v1.PipelineHost/CreatePrincipal',
+                request_serializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.CreatePrincipalRequest.SerializeToString,
+                response_deserializer=pipelinehost_dot_v1_dot_resources__pb2.Principal.FromString,
+                _registered_method=True)
+        self.UpdatePrincipal = channel.unary_unary(
+                '/pipelinehost.v1.PipelineHost/UpdatePrincipal',
+                request_serializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.UpdatePrincipalRequest.SerializeToString,
+                response_deserializer=pipelinehost_dot_v1_dot_resources__pb2.Principal.FromString,
+                _registered_method=True)
+        self.DeletePrincipal = channel.unary_unary(
+                '/pipelinehost.v1.PipelineHost/DeletePrincipal',
+                request_serializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.DeletePrincipalRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
+        self.CreateToken = channel.unary_unary(
+                '/pipelinehost.v1.PipelineHost/CreateToken',
+                request_serializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.CreateTokenRequest.SerializeToString,
+                response_deserializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.CreateTokenResponse.FromString,
+                _registered_method=True)
+        self.ListTokens = channel.unary_unary(
+                '/pipelinehost.v1.PipelineHost/ListTokens',
+                request_serializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.ListTokensRequest.SerializeToString,
+                response_deserializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.ListTokensResponse.FromString,
+                _registered_method=True)
+        self.RevokeToken = channel.unary_unary(
+                '/pipelinehost.v1.PipelineHost/RevokeToken',
+                request_serializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.RevokeTokenRequest.SerializeToString,
+                response_deserializer=pipelinehost_dot_v1_dot_resources__pb2.Token.FromString,
+                _registered_method=True)
         self.GetEnvironment = channel.unary_unary(
                 '/pipelinehost.v1.PipelineHost/GetEnvironment',
                 request_serializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.GetEnvironmentRequest.SerializeToString,
@@ -230,6 +270,62 @@ class PipelineHostServicer:
 
     def GetHost(self, request, context):
         """What this host is, and who the caller is to it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetPrincipal(self, request, context):
+        """One principal.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPrincipals(self, request, context):
+        """Principals by name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreatePrincipal(self, request, context):
+        """Makes somebody known to the host.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdatePrincipal(self, request, context):
+        """Changes a principal; what it may do changes at once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeletePrincipal(self, request, context):
+        """Deletes a principal that nothing refers to, with its tokens. To keep somebody out, disable them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateToken(self, request, context):
+        """Makes a token: the answer holds its secret, which nothing tells again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTokens(self, request, context):
+        """Tokens of a principal, the oldest first, without their secrets.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeToken(self, request, context):
+        """Refuses a token from now on, and ends the streams that were opened with it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -496,6 +592,46 @@ def add_PipelineHostServicer_to_server(servicer, server):
                     request_deserializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.GetHostRequest.FromString,
                     response_serializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.Host.SerializeToString,
             ),
+            'GetPrincipal': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPrincipal,
+                    request_deserializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.GetPrincipalRequest.FromString,
+                    response_serializer=pipelinehost_dot_v1_dot_resources__pb2.Principal.SerializeToString,
+            ),
+            'ListPrincipals': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPrincipals,
+                    request_deserializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.ListPrincipalsRequest.FromString,
+                    response_serializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.ListPrincipalsResponse.SerializeToString,
+            ),
+            'CreatePrincipal': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreatePrincipal,
+                    request_deserializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.CreatePrincipalRequest.FromString,
+                    response_serializer=pipelinehost_dot_v1_dot_resources__pb2.Principal.SerializeToString,
+            ),
+            'UpdatePrincipal': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdatePrincipal,
+                    request_deserializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.UpdatePrincipalRequest.FromString,
+                    response_serializer=pipelinehost_dot_v1_dot_resources__pb2.Principal.SerializeToString,
+            ),
+            'DeletePrincipal': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeletePrincipal,
+                    request_deserializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.DeletePrincipalRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'CreateToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateToken,
+                    request_deserializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.CreateTokenRequest.FromString,
+                    response_serializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.CreateTokenResponse.SerializeToString,
+            ),
+            'ListTokens': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTokens,
+                    request_deserializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.ListTokensRequest.FromString,
+                    response_serializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.ListTokensResponse.SerializeToString,
+            ),
+            'RevokeToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeToken,
+                    request_deserializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.RevokeTokenRequest.FromString,
+                    response_serializer=pipelinehost_dot_v1_dot_resources__pb2.Token.SerializeToString,
+            ),
             'GetEnvironment': grpc.unary_unary_rpc_method_handler(
                     servicer.GetEnvironment,
                     request_deserializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.GetEnvironmentRequest.FromString,
@@ -705,6 +841,222 @@ class PipelineHost:
             '/pipelinehost.v1.PipelineHost/GetHost',
             pipelinehost_dot_v1_dot_pipeline__host__pb2.GetHostRequest.SerializeToString,
             pipelinehost_dot_v1_dot_pipeline__host__pb2.Host.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPrincipal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pipelinehost.v1.PipelineHost/GetPrincipal',
+            pipelinehost_dot_v1_dot_pipeline__host__pb2.GetPrincipalRequest.SerializeToString,
+            pipelinehost_dot_v1_dot_resources__pb2.Principal.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPrincipals(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pipelinehost.v1.PipelineHost/ListPrincipals',
+            pipelinehost_dot_v1_dot_pipeline__host__pb2.ListPrincipalsRequest.SerializeToString,
+            pipelinehost_dot_v1_dot_pipeline__host__pb2.ListPrincipalsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreatePrincipal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pipelinehost.v1.PipelineHost/CreatePrincipal',
+            pipelinehost_dot_v1_dot_pipeline__host__pb2.CreatePrincipalRequest.SerializeToString,
+            pipelinehost_dot_v1_dot_resources__pb2.Principal.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdatePrincipal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pipelinehost.v1.PipelineHost/UpdatePrincipal',
+            pipelinehost_dot_v1_dot_pipeline__host__pb2.UpdatePrincipalRequest.SerializeToString,
+            pipelinehost_dot_v1_dot_resources__pb2.Principal.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeletePrincipal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pipelinehost.v1.PipelineHost/DeletePrincipal',
+            pipelinehost_dot_v1_dot_pipeline__host__pb2.DeletePrincipalRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pipelinehost.v1.PipelineHost/CreateToken',
+            pipelinehost_dot_v1_dot_pipeline__host__pb2.CreateTokenRequest.SerializeToString,
+            pipelinehost_dot_v1_dot_pipeline__host__pb2.CreateTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTokens(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pipelinehost.v1.PipelineHost/ListTokens',
+            pipelinehost_dot_v1_dot_pipeline__host__pb2.ListTokensRequest.SerializeToString,
+            pipelinehost_dot_v1_dot_pipeline__host__pb2.ListTokensResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pipelinehost.v1.PipelineHost/RevokeToken',
+            pipelinehost_dot_v1_dot_pipeline__host__pb2.RevokeTokenRequest.SerializeToString,
+            pipelinehost_dot_v1_dot_resources__pb2.Token.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,22 @@ class PipelineHostStub:
     def __new__(cls, channel: _aio.Channel) -> PipelineHostAsyncStub: ...
     GetHost: _grpc.UnaryUnaryMultiCallable[_pipeline_host_pb2.GetHostRequest, _pipeline_host_pb2.Host]
     """What this host is, and who the caller is to it."""
+    GetPrincipal: _grpc.UnaryUnaryMultiCallable[_pipeline_host_pb2.GetPrincipalRequest, _resources_pb2.Principal]
+    """One principal."""
+    ListPrincipals: _grpc.UnaryUnaryMultiCallable[_pipeline_host_pb2.ListPrincipalsRequest, _pipeline_host_pb2.ListPrincipalsResponse]
+    """Principals by name."""
+    CreatePrincipal: _grpc.UnaryUnaryMultiCallable[_pipeline_host_pb2.CreatePrincipalRequest, _resources_pb2.Principal]
+    """Makes somebody known to the host."""
+    UpdatePrincipal: _grpc.UnaryUnaryMultiCallable[_pipeline_host_pb2.UpdatePrincipalRequest, _resources_pb2.Principal]
+    """Changes a principal; what it may do changes at once."""
+    DeletePrincipal: _grpc.UnaryUnaryMultiCallable[_pipeline_host_pb2.DeletePrincipalRequest, _empty_pb2.Empty]
+    """Deletes a principal that nothing refers to, with its tokens. To keep somebody out, disable them."""
+    CreateToken: _grpc.UnaryUnaryMultiCallable[_pipeline_host_pb2.CreateTokenRequest, _pipeline_host_pb2.CreateTokenResponse]
+    """Makes a token: the answer holds its secret, which nothing tells again."""
+    ListTokens: _grpc.UnaryUnaryMultiCallable[_pipeline_host_pb2.ListTokensRequest, _pipeline_host_pb2.ListTokensResponse]
+    """Tokens of a principal, the oldest first, without their secrets."""
+    RevokeToken: _grpc.UnaryUnaryMultiCallable[_pipeline_host_pb2.RevokeTokenRequest, _resources_pb2.Token]
+    """Refuses a token from now on, and ends the streams that were opened with it."""
     GetEnvironment: _grpc.UnaryUnaryMultiCallable[_pipeline_host_pb2.GetEnvironmentRequest, _resources_pb2.Environment]
     """One environment."""
     ListEnvironments: _grpc.UnaryUnaryMultiCallable[_pipeline_host_pb2.ListEnvironmentsRequest, _pipeline_host_pb2.ListEnvironmentsResponse]
@@ -119,6 +135,22 @@ class PipelineHostAsyncStub(PipelineHostStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetHost: _aio.UnaryUnaryMultiCallable[_pipeline_host_pb2.GetHostRequest, _pipeline_host_pb2.Host]  # type: ignore[assignment]
     """What this host is, and who the caller is to it."""
+    GetPrincipal: _aio.UnaryUnaryMultiCallable[_pipeline_host_pb2.GetPrincipalRequest, _resources_pb2.Principal]  # type: ignore[assignment]
+    """One principal."""
+    ListPrincipals: _aio.UnaryUnaryMultiCallable[_pipeline_host_pb2.ListPrincipalsRequest, _pipeline_host_pb2.ListPrincipalsResponse]  # type: ignore[assignment]
+    """Principals by name."""
+    CreatePrincipal: _aio.UnaryUnaryMultiCallable[_pipeline_host_pb2.CreatePrincipalRequest, _resources_pb2.Principal]  # type: ignore[assignment]
+    """Makes somebody known to the host."""
+    UpdatePrincipal: _aio.UnaryUnaryMultiCallable[_pipeline_host_pb2.UpdatePrincipalRequest, _resources_pb2.Principal]  # type: ignore[assignment]
+    """Changes a principal; what it may do changes at once."""
+    DeletePrincipal: _aio.UnaryUnaryMultiCallable[_pipeline_host_pb2.DeletePrincipalRequest, _empty_pb2.Empty]  # type: ignore[assignment]
+    """Deletes a principal that nothing refers to, with its tokens. To keep somebody out, disable them."""
+    CreateToken: _aio.UnaryUnaryMultiCallable[_pipeline_host_pb2.CreateTokenRequest, _pipeline_host_pb2.CreateTokenResponse]  # type: ignore[assignment]
+    """Makes a token: the answer holds its secret, which nothing tells again."""
+    ListTokens: _aio.UnaryUnaryMultiCallable[_pipeline_host_pb2.ListTokensRequest, _pipeline_host_pb2.ListTokensResponse]  # type: ignore[assignment]
+    """Tokens of a principal, the oldest first, without their secrets."""
+    RevokeToken: _aio.UnaryUnaryMultiCallable[_pipeline_host_pb2.RevokeTokenRequest, _resources_pb2.Token]  # type: ignore[assignment]
+    """Refuses a token from now on, and ends the streams that were opened with it."""
     GetEnvironment: _aio.UnaryUnaryMultiCallable[_pipeline_host_pb2.GetEnvironmentRequest, _resources_pb2.Environment]  # type: ignore[assignment]
     """One environment."""
     ListEnvironments: _aio.UnaryUnaryMultiCallable[_pipeline_host_pb2.ListEnvironmentsRequest, _pipeline_host_pb2.ListEnvironmentsResponse]  # type: ignore[assignment]
@@ -204,6 +236,70 @@ class PipelineHostServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_pipeline_host_pb2.Host, _abc.Awaitable[_pipeline_host_pb2.Host]]:
         """What this host is, and who the caller is to it."""
+
+    @_abc_1.abstractmethod
+    def GetPrincipal(
+        self,
+        request: _pipeline_host_pb2.GetPrincipalRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_resources_pb2.Principal, _abc.Awaitable[_resources_pb2.Principal]]:
+        """One principal."""
+
+    @_abc_1.abstractmethod
+    def ListPrincipals(
+        self,
+        request: _pipeline_host_pb2.ListPrincipalsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_pipeline_host_pb2.ListPrincipalsResponse, _abc.Awaitable[_pipeline_host_pb2.ListPrincipalsResponse]]:
+        """Principals by name."""
+
+    @_abc_1.abstractmethod
+    def CreatePrincipal(
+        self,
+        request: _pipeline_host_pb2.CreatePrincipalRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_resources_pb2.Principal, _abc.Awaitable[_resources_pb2.Principal]]:
+        """Makes somebody known to the host."""
+
+    @_abc_1.abstractmethod
+    def UpdatePrincipal(
+        self,
+        request: _pipeline_host_pb2.UpdatePrincipalRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_resources_pb2.Principal, _abc.Awaitable[_resources_pb2.Principal]]:
+        """Changes a principal; what it may do changes at once."""
+
+    @_abc_1.abstractmethod
+    def DeletePrincipal(
+        self,
+        request: _pipeline_host_pb2.DeletePrincipalRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
+        """Deletes a principal that nothing refers to, with its tokens. To keep somebody out, disable them."""
+
+    @_abc_1.abstractmethod
+    def CreateToken(
+        self,
+        request: _pipeline_host_pb2.CreateTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_pipeline_host_pb2.CreateTokenResponse, _abc.Awaitable[_pipeline_host_pb2.CreateTokenResponse]]:
+        """Makes a token: the answer holds its secret, which nothing tells again."""
+
+    @_abc_1.abstractmethod
+    def ListTokens(
+        self,
+        request: _pipeline_host_pb2.ListTokensRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_pipeline_host_pb2.ListTokensResponse, _abc.Awaitable[_pipeline_host_pb2.ListTokensResponse]]:
+        """Tokens of a principal, the oldest first, without their secrets."""
+
+    @_abc_1.abstractmethod
+    def RevokeToken(
+        self,
+        request: _pipeline_host_pb2.RevokeTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_resources_pb2.Token, _abc.Awaitable[_resources_pb2.Token]]:
+        """Refuses a token from now on, and ends the streams that were opened with it."""
 
     @_abc_1.abstractmethod
     def GetEnvironment(

@@ -35,7 +35,7 @@ IMPORT_MODE_UPGRADE: ImportMode
 IMPORT_MODE_UPDATE: ImportMode
 
 class Environment(_message.Message):
-    __slots__ = ("name", "display_name", "description", "kind", "url", "connectivity_url", "region", "installed_apps", "etag", "create_time", "update_time", "sign_in", "organization_id")
+    __slots__ = ("name", "display_name", "description", "kind", "url", "connectivity_url", "region", "installed_apps", "etag", "create_time", "update_time", "sign_in", "organization_id", "makers")
     class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         KIND_UNSPECIFIED: _ClassVar[Environment.Kind]
@@ -64,6 +64,7 @@ class Environment(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _ClassVar[int]
     SIGN_IN_FIELD_NUMBER: _ClassVar[int]
     ORGANIZATION_ID_FIELD_NUMBER: _ClassVar[int]
+    MAKERS_FIELD_NUMBER: _ClassVar[int]
     name: str
     display_name: str
     description: str
@@ -77,7 +78,8 @@ class Environment(_message.Message):
     update_time: _timestamp_pb2.Timestamp
     sign_in: SignIn
     organization_id: str
-    def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., description: _Optional[str] = ..., kind: _Optional[_Union[Environment.Kind, str]] = ..., url: _Optional[str] = ..., connectivity_url: _Optional[str] = ..., region: _Optional[str] = ..., installed_apps: _Optional[_Mapping[str, str]] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., sign_in: _Optional[_Union[SignIn, _Mapping]] = ..., organization_id: _Optional[str] = ...) -> None: ...
+    makers: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., description: _Optional[str] = ..., kind: _Optional[_Union[Environment.Kind, str]] = ..., url: _Optional[str] = ..., connectivity_url: _Optional[str] = ..., region: _Optional[str] = ..., installed_apps: _Optional[_Mapping[str, str]] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., sign_in: _Optional[_Union[SignIn, _Mapping]] = ..., organization_id: _Optional[str] = ..., makers: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class SignIn(_message.Message):
     __slots__ = ("method", "tenant", "client_id", "authority")
@@ -124,7 +126,7 @@ class EnvironmentHealth(_message.Message):
     def __init__(self, reachable: _Optional[bool] = ..., signed_in: _Optional[bool] = ..., privileged: _Optional[bool] = ..., version: _Optional[str] = ..., region: _Optional[str] = ..., organization_id: _Optional[str] = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., check_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Pipeline(_message.Message):
-    __slots__ = ("name", "display_name", "description", "development_environments", "stages", "allow_redeployment", "etag", "create_time", "update_time")
+    __slots__ = ("name", "display_name", "description", "development_environments", "stages", "allow_redeployment", "etag", "create_time", "update_time", "owner", "shares")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
@@ -134,6 +136,8 @@ class Pipeline(_message.Message):
     ETAG_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     UPDATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    SHARES_FIELD_NUMBER: _ClassVar[int]
     name: str
     display_name: str
     description: str
@@ -143,7 +147,99 @@ class Pipeline(_message.Message):
     etag: str
     create_time: _timestamp_pb2.Timestamp
     update_time: _timestamp_pb2.Timestamp
-    def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., description: _Optional[str] = ..., development_environments: _Optional[_Iterable[str]] = ..., stages: _Optional[_Iterable[_Union[Stage, _Mapping]]] = ..., allow_redeployment: _Optional[bool] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    owner: str
+    shares: _containers.RepeatedCompositeFieldContainer[Share]
+    def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., description: _Optional[str] = ..., development_environments: _Optional[_Iterable[str]] = ..., stages: _Optional[_Iterable[_Union[Stage, _Mapping]]] = ..., allow_redeployment: _Optional[bool] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., owner: _Optional[str] = ..., shares: _Optional[_Iterable[_Union[Share, _Mapping]]] = ...) -> None: ...
+
+class Share(_message.Message):
+    __slots__ = ("principal", "access")
+    class Access(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        ACCESS_UNSPECIFIED: _ClassVar[Share.Access]
+        ACCESS_RUN: _ClassVar[Share.Access]
+        ACCESS_EDIT: _ClassVar[Share.Access]
+    ACCESS_UNSPECIFIED: Share.Access
+    ACCESS_RUN: Share.Access
+    ACCESS_EDIT: Share.Access
+    PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
+    ACCESS_FIELD_NUMBER: _ClassVar[int]
+    principal: str
+    access: Share.Access
+    def __init__(self, principal: _Optional[str] = ..., access: _Optional[_Union[Share.Access, str]] = ...) -> None: ...
+
+class Principal(_message.Message):
+    __slots__ = ("name", "display_name", "kind", "role", "person", "members", "identities", "disabled", "etag", "create_time", "update_time")
+    class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        KIND_UNSPECIFIED: _ClassVar[Principal.Kind]
+        KIND_PERSON: _ClassVar[Principal.Kind]
+        KIND_SERVICE: _ClassVar[Principal.Kind]
+        KIND_GROUP: _ClassVar[Principal.Kind]
+    KIND_UNSPECIFIED: Principal.Kind
+    KIND_PERSON: Principal.Kind
+    KIND_SERVICE: Principal.Kind
+    KIND_GROUP: Principal.Kind
+    class Role(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        ROLE_UNSPECIFIED: _ClassVar[Principal.Role]
+        ROLE_VIEWER: _ClassVar[Principal.Role]
+        ROLE_USER: _ClassVar[Principal.Role]
+        ROLE_MAKER: _ClassVar[Principal.Role]
+        ROLE_ADMINISTRATOR: _ClassVar[Principal.Role]
+    ROLE_UNSPECIFIED: Principal.Role
+    ROLE_VIEWER: Principal.Role
+    ROLE_USER: Principal.Role
+    ROLE_MAKER: Principal.Role
+    ROLE_ADMINISTRATOR: Principal.Role
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    PERSON_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    IDENTITIES_FIELD_NUMBER: _ClassVar[int]
+    DISABLED_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    display_name: str
+    kind: Principal.Kind
+    role: Principal.Role
+    person: str
+    members: _containers.RepeatedScalarFieldContainer[str]
+    identities: _containers.RepeatedCompositeFieldContainer[Identity]
+    disabled: bool
+    etag: str
+    create_time: _timestamp_pb2.Timestamp
+    update_time: _timestamp_pb2.Timestamp
+    def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., kind: _Optional[_Union[Principal.Kind, str]] = ..., role: _Optional[_Union[Principal.Role, str]] = ..., person: _Optional[str] = ..., members: _Optional[_Iterable[str]] = ..., identities: _Optional[_Iterable[_Union[Identity, _Mapping]]] = ..., disabled: _Optional[bool] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class Identity(_message.Message):
+    __slots__ = ("issuer", "subject", "certificate")
+    ISSUER_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    issuer: str
+    subject: str
+    certificate: str
+    def __init__(self, issuer: _Optional[str] = ..., subject: _Optional[str] = ..., certificate: _Optional[str] = ...) -> None: ...
+
+class Token(_message.Message):
+    __slots__ = ("name", "principal", "description", "create_time", "expire_time", "revoke_time")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    REVOKE_TIME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    principal: str
+    description: str
+    create_time: _timestamp_pb2.Timestamp
+    expire_time: _timestamp_pb2.Timestamp
+    revoke_time: _timestamp_pb2.Timestamp
+    def __init__(self, name: _Optional[str] = ..., principal: _Optional[str] = ..., description: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., revoke_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Stage(_message.Message):
     __slots__ = ("name", "display_name", "description", "environment", "settings")
@@ -476,7 +572,7 @@ class Connection(_message.Message):
     def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., connector_id: _Optional[str] = ..., status: _Optional[str] = ...) -> None: ...
 
 class Event(_message.Message):
-    __slots__ = ("sequence", "time", "kind", "actor", "subject", "run", "step", "finding", "progress", "pipeline", "environment", "artifact", "connection", "checkpoint", "fault", "head", "message", "peer", "pipeline_before", "environment_before")
+    __slots__ = ("sequence", "time", "kind", "actor", "subject", "run", "step", "finding", "progress", "pipeline", "environment", "artifact", "connection", "checkpoint", "fault", "head", "principal", "token", "message", "peer", "pipeline_before", "environment_before", "principal_before")
     class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         KIND_UNSPECIFIED: _ClassVar[Event.Kind]
@@ -502,6 +598,11 @@ class Event(_message.Message):
         KIND_EVENTS_EXPORTED: _ClassVar[Event.Kind]
         KIND_EVENTS_PRUNED: _ClassVar[Event.Kind]
         KIND_RECORD_BROKEN: _ClassVar[Event.Kind]
+        KIND_PRINCIPAL_CREATED: _ClassVar[Event.Kind]
+        KIND_PRINCIPAL_UPDATED: _ClassVar[Event.Kind]
+        KIND_PRINCIPAL_DELETED: _ClassVar[Event.Kind]
+        KIND_TOKEN_CREATED: _ClassVar[Event.Kind]
+        KIND_TOKEN_REVOKED: _ClassVar[Event.Kind]
     KIND_UNSPECIFIED: Event.Kind
     KIND_ENVIRONMENT_CREATED: Event.Kind
     KIND_ENVIRONMENT_UPDATED: Event.Kind
@@ -525,6 +626,11 @@ class Event(_message.Message):
     KIND_EVENTS_EXPORTED: Event.Kind
     KIND_EVENTS_PRUNED: Event.Kind
     KIND_RECORD_BROKEN: Event.Kind
+    KIND_PRINCIPAL_CREATED: Event.Kind
+    KIND_PRINCIPAL_UPDATED: Event.Kind
+    KIND_PRINCIPAL_DELETED: Event.Kind
+    KIND_TOKEN_CREATED: Event.Kind
+    KIND_TOKEN_REVOKED: Event.Kind
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -541,10 +647,13 @@ class Event(_message.Message):
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     FAULT_FIELD_NUMBER: _ClassVar[int]
     HEAD_FIELD_NUMBER: _ClassVar[int]
+    PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     PEER_FIELD_NUMBER: _ClassVar[int]
     PIPELINE_BEFORE_FIELD_NUMBER: _ClassVar[int]
     ENVIRONMENT_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    PRINCIPAL_BEFORE_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     time: _timestamp_pb2.Timestamp
     kind: Event.Kind
@@ -561,11 +670,14 @@ class Event(_message.Message):
     checkpoint: Checkpoint
     fault: RecordFault
     head: RecordHead
+    principal: Principal
+    token: Token
     message: str
     peer: str
     pipeline_before: Pipeline
     environment_before: Environment
-    def __init__(self, sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., kind: _Optional[_Union[Event.Kind, str]] = ..., actor: _Optional[str] = ..., subject: _Optional[str] = ..., run: _Optional[_Union[RunChange, _Mapping]] = ..., step: _Optional[_Union[Step, _Mapping]] = ..., finding: _Optional[_Union[Finding, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., pipeline: _Optional[_Union[Pipeline, _Mapping]] = ..., environment: _Optional[_Union[Environment, _Mapping]] = ..., artifact: _Optional[_Union[Artifact, _Mapping]] = ..., connection: _Optional[_Union[Connection, _Mapping]] = ..., checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., fault: _Optional[_Union[RecordFault, _Mapping]] = ..., head: _Optional[_Union[RecordHead, _Mapping]] = ..., message: _Optional[str] = ..., peer: _Optional[str] = ..., pipeline_before: _Optional[_Union[Pipeline, _Mapping]] = ..., environment_before: _Optional[_Union[Environment, _Mapping]] = ...) -> None: ...
+    principal_before: Principal
+    def __init__(self, sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., kind: _Optional[_Union[Event.Kind, str]] = ..., actor: _Optional[str] = ..., subject: _Optional[str] = ..., run: _Optional[_Union[RunChange, _Mapping]] = ..., step: _Optional[_Union[Step, _Mapping]] = ..., finding: _Optional[_Union[Finding, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., pipeline: _Optional[_Union[Pipeline, _Mapping]] = ..., environment: _Optional[_Union[Environment, _Mapping]] = ..., artifact: _Optional[_Union[Artifact, _Mapping]] = ..., connection: _Optional[_Union[Connection, _Mapping]] = ..., checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., fault: _Optional[_Union[RecordFault, _Mapping]] = ..., head: _Optional[_Union[RecordHead, _Mapping]] = ..., principal: _Optional[_Union[Principal, _Mapping]] = ..., token: _Optional[_Union[Token, _Mapping]] = ..., message: _Optional[str] = ..., peer: _Optional[str] = ..., pipeline_before: _Optional[_Union[Pipeline, _Mapping]] = ..., environment_before: _Optional[_Union[Environment, _Mapping]] = ..., principal_before: _Optional[_Union[Principal, _Mapping]] = ...) -> None: ...
 
 class RecordHead(_message.Message):
     __slots__ = ("store", "first_sequence", "previous_sha256", "last_sequence", "sha256", "time", "key", "signature")

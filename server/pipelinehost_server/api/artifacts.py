@@ -25,7 +25,7 @@ from pipelinehost.v1 import artifacts_pb2 as api
 from pipelinehost.v1.errors_pb2 import ErrorReason
 from pipelinehost.v1.resources_pb2 import Artifact, Event
 from pipelinehost_dataverse.solution import PackageError, Solution, read
-from pipelinehost_server.access import Caller
+from pipelinehost_server.access import Access, Caller, absent
 from pipelinehost_server.api import listing
 from pipelinehost_server.api.configure import invalid
 from pipelinehost_server.blobs import Blobs, Upload
@@ -37,17 +37,21 @@ CHUNK: Final = 512 * 1024
 """Largest chunk, in bytes, both ways."""
 _READING: Final = 2
 """Packages that are read at once: it is work for a processor, and a part of each is in memory."""
+_UPLOAD: Final = "/pipelinehost.v1.Artifacts/UploadArtifact"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class Artifacts:
     """What the guard calls for the RPCs of the service of this name; ``GetArtifact`` is ``get_artifact``."""
 
-    def __init__(self, config: Config, store: Store, blobs: Blobs, pages: listing.Pages) -> None:
+    def __init__(
+        self, config: Config, store: Store, blobs: Blobs, pages: listing.Pages, access: Access
+    ) -> None:
         self._config = config
         self._store = store
         self._blobs = blobs
         self._pages = pages
+        self._access = access
         self._reading = asyncio.Semaphore(_READING)
 
     def get_artifact(self, request: api.GetArtifactRequest, caller: Caller) -> Artifact:
@@ -57,7 +61,13 @@ class Artifacts:
 
     def list_artifacts(self, request: api.ListArtifactsRequest, caller: Caller) -> api.ListArtifactsResponse:
         """A page of artifacts, newest first."""
-        return self._pages.page(listing.ARTIFACTS, api.ListArtifactsResponse, request, caller.name)
+        return self._pages.page(
+            listing.ARTIFACTS,
+            api.ListArtifactsResponse,
+            request,
+            caller.name,
+            where=self._access.rows(caller, "artifact"),
+        )
 
     async def upload_artifact(
         self, requests: AsyncIterator[api.UploadArtifactRequest], caller: Caller
@@ -81,7 +91,12 @@ class Artifacts:
             await upload.commit(declared.sha256, declared.size)
         artifact = describe(solution, declared.sha256, caller.name)
 
+        # Uploading takes a while; and of artifacts that are there already this one becomes visible.
+        require = self._access.again(caller, _UPLOAD, api.UploadArtifactRequest())
+
         def job(tx: Transaction) -> Artifact:
+            require(tx)
+            tx.put_uploader(artifact.name, caller.name)
             known = tx.artifact(artifact.name)
             if known is not None:
                 return known
@@ -255,12 +270,7 @@ def _artifact(reads: Reads, name: str) -> Artifact:
     names.parse("artifact", name)
     found = reads.artifact(name)
     if found is None:
-        raise NotFound(
-            ErrorReason.ERROR_REASON_RESOURCE_NOT_FOUND,
-            f"there is no {name}",
-            remedy="List what there is: pipelinehost artifact list",
-            metadata={"resource": name},
-        )
+        raise absent(name)
     return found
 
 

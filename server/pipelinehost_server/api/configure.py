@@ -18,14 +18,23 @@ from pipelinehost.errors import (
 )
 from pipelinehost.v1.errors_pb2 import ErrorReason
 from pipelinehost.v1.pipeline_host_pb2 import SetEnvironmentCredentialRequest
-from pipelinehost.v1.resources_pb2 import Connection, DeploymentSettings, Environment, Pipeline, SignIn
+from pipelinehost.v1.resources_pb2 import (
+    Connection,
+    DeploymentSettings,
+    Environment,
+    Pipeline,
+    Principal,
+    Share,
+    SignIn,
+)
 from pipelinehost_dataverse.sign_in import authority_problem, certificate_problem
 from pipelinehost_dataverse.webapi import environment_address
 from pipelinehost_server import rules
 from pipelinehost_server.config import Config
 from pipelinehost_server.deployment.environments import CREDENTIALS, signs_in
+from pipelinehost_server.store import identity_key
 
-_R = TypeVar("_R", Environment, Pipeline)
+_R = TypeVar("_R", Environment, Pipeline, Principal)
 
 STAGES: Final = 7
 """Most stages of a pipeline, as in the product."""
@@ -39,13 +48,24 @@ _CHANGEABLE: Final = {
         "region",
         "installed_apps",
         "sign_in",
+        "makers",
     ),
-    "Pipeline": ("display_name", "description", "development_environments", "stages", "allow_redeployment"),
+    "Pipeline": (
+        "display_name",
+        "description",
+        "development_environments",
+        "stages",
+        "allow_redeployment",
+        "owner",
+        "shares",
+    ),
+    "Principal": ("display_name", "role", "person", "members", "identities", "disabled"),
 }
 _KINDS: Final = {Environment.KIND_DEVELOPMENT: "development", Environment.KIND_TARGET: "target"}
 _STAMPED: Final = {
     "Environment": ("etag", "create_time", "update_time", "organization_id"),
     "Pipeline": ("etag", "create_time", "update_time"),
+    "Principal": ("etag", "create_time", "update_time"),
 }
 _APP = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 _VERSION = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}){0,3}")
@@ -53,6 +73,8 @@ _VERSION = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}){0,3}")
 _URL = re.compile(r"[!-\[\]-~]+")
 _GUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _TENANT = re.compile(rf"{_GUID.pattern}|[A-Za-z0-9](?:[A-Za-z0-9.-]{{0,190}}[A-Za-z0-9])?")
+_ISSUER = re.compile(r"https://[!-~]+|http://(?:localhost|127\.0\.0\.1|\[::1\])[!-~]*")
+_ALTERNATIVE_NAME = re.compile(r"(?:URI|DNS|email):[!-~]+")
 _METHODS: Final = "client_secret, certificate, managed_identity or developer"
 _TAKES: Final = {
     SignIn.METHOD_CLIENT_SECRET: ("tenant", "client_id", "authority"),
@@ -202,6 +224,8 @@ def environment_violations(environment: Environment) -> list[Violation]:
                 "is for embedded environments only: a real one tells its apps itself",
             )
         )
+    for i, maker in enumerate(environment.makers):
+        found += _listed("principal", f"environment.makers[{i}]", maker, environment.makers[:i])
     for app, version in environment.installed_apps.items():
         where = f'environment.installed_apps["{app}"]'
         if not _APP.fullmatch(app):
@@ -283,9 +307,15 @@ def pipeline_violations(pipeline: Pipeline) -> list[Violation]:
     found = _name("pipeline", "pipeline.name", pipeline.name)
     for i, name in enumerate(pipeline.development_environments):
         where = f"pipeline.development_environments[{i}]"
-        found += _name("environment", where, name)
-        if name in pipeline.development_environments[:i]:
-            found.append(Violation(where, f"{name} is listed twice"))
+        found += _listed("environment", where, name, pipeline.development_environments[:i])
+    if pipeline.owner:
+        found += _name("principal", "pipeline.owner", pipeline.owner)
+    for i, share in enumerate(pipeline.shares):
+        where = f"pipeline.shares[{i}]"
+        before = [s.principal for s in pipeline.shares[:i]]
+        found += _listed("principal", f"{where}.principal", share.principal, before)
+        if share.access == Share.ACCESS_UNSPECIFIED:
+            found.append(Violation(f"{where}.access", "is required: RUN or EDIT"))
     if not pipeline.stages:
         found.append(Violation("pipeline.stages", "is required: a pipeline has at least one stage"))
     if len(pipeline.stages) > STAGES:
@@ -335,10 +365,98 @@ def settings_violations(path: str, settings: DeploymentSettings) -> list[Violati
     return found
 
 
-def pipeline_preconditions(
-    config: Config, pipeline: Pipeline, environment: Callable[[str], Environment | None]
+def principal_violations(principal: Principal) -> list[Violation]:
+    """What is wrong with a principal, whatever the state of the host."""
+    found = _name("principal", "principal.name", principal.name)
+    group = principal.kind == Principal.KIND_GROUP
+    if principal.kind == Principal.KIND_UNSPECIFIED:
+        found.append(Violation("principal.kind", "is required: PERSON, SERVICE or GROUP"))
+    if principal.members and not group:
+        found.append(Violation("principal.members", "is for groups only"))
+    if principal.identities and group:
+        found.append(Violation("principal.identities", "is not for groups: nobody signs in as a group"))
+    if principal.person and principal.kind != Principal.KIND_SERVICE:
+        found.append(Violation("principal.person", "is for services only: the person behind it"))
+    if principal.person:
+        found += _name("principal", "principal.person", principal.person)
+    for i, member in enumerate(principal.members):
+        found += _listed("principal", f"principal.members[{i}]", member, principal.members[:i])
+    for i, identity in enumerate(principal.identities):
+        where = f"principal.identities[{i}]"
+        if identity.certificate:
+            if identity.issuer or identity.subject:
+                found.append(Violation(where, "is either issuer and subject, or certificate"))
+            if not _ALTERNATIVE_NAME.fullmatch(identity.certificate):
+                found.append(
+                    Violation(
+                        f"{where}.certificate",
+                        "is an alternative name with its type before it: URI:…, DNS:… or email:…",
+                    )
+                )
+        else:
+            if not _ISSUER.fullmatch(identity.issuer):
+                found.append(Violation(f"{where}.issuer", "is the issuer's address, https://…"))
+            if not identity.subject.strip():
+                found.append(Violation(f"{where}.subject", "is required: what the issuer calls it"))
+    return found
+
+
+def principal_preconditions(
+    wanted: Principal,
+    principal: Callable[[str], Principal | None],
+    identified: Callable[[str], str | None],
 ) -> list[Violation]:
-    """What the host's state has against a pipeline: environments missing, of the wrong kind or region."""
+    """What the host's state has against a principal: others that are missing, or have its identity."""
+    missing = ErrorReason.ERROR_REASON_RESOURCE_NOT_FOUND
+    found: list[Violation] = []
+    for i, name in enumerate(wanted.members):
+        member, where = principal(name), f"principal.members[{i}]"
+        if member is None:
+            found.append(_unmet(missing, where, f"there is no {name}: create it first"))
+        elif member.kind == Principal.KIND_GROUP:
+            found.append(
+                _unmet(missing, where, f"{name} is a group, and groups have persons and services only")
+            )
+    if wanted.person:
+        behind = principal(wanted.person)
+        if behind is None or behind.kind != Principal.KIND_PERSON:
+            found.append(_unmet(missing, "principal.person", f"there is no person {wanted.person}"))
+    for i, identity in enumerate(wanted.identities):
+        owner = identified(identity_key(identity))
+        if owner not in {None, wanted.name}:
+            found.append(
+                _unmet(
+                    ErrorReason.ERROR_REASON_RESOURCE_IN_USE,
+                    f"principal.identities[{i}]",
+                    f"{owner} has this identity: take it out there first",
+                )
+            )
+    return found
+
+
+def unknown_makers(environment: Environment, principal: Callable[[str], Principal | None]) -> list[Violation]:
+    """The makers of an environment that are not there."""
+    return [
+        _unmet(
+            ErrorReason.ERROR_REASON_RESOURCE_NOT_FOUND,
+            f"environment.makers[{i}]",
+            f"there is no {name}: create it first",
+        )
+        for i, name in enumerate(environment.makers)
+        if names.matches("principal", name) and principal(name) is None
+    ]
+
+
+def pipeline_preconditions(
+    config: Config,
+    pipeline: Pipeline,
+    environment: Callable[[str], Environment | None],
+    principal: Callable[[str], Principal | None],
+) -> list[Violation]:
+    """What the host's state has against a pipeline.
+
+    Environments may be missing or of the wrong kind or region, and principals may be missing.
+    """
     uses = [
         (f"pipeline.development_environments[{i}]", name, Environment.KIND_DEVELOPMENT)
         for i, name in enumerate(pipeline.development_environments)
@@ -347,7 +465,13 @@ def pipeline_preconditions(
         (f"pipeline.stages[{i}].environment", stage.environment, Environment.KIND_TARGET)
         for i, stage in enumerate(pipeline.stages)
     ]
-    found: list[Violation] = []
+    named = [("pipeline.owner", pipeline.owner)] if pipeline.owner else []
+    named += [(f"pipeline.shares[{i}].principal", share.principal) for i, share in enumerate(pipeline.shares)]
+    found: list[Violation] = [
+        _unmet(ErrorReason.ERROR_REASON_RESOURCE_NOT_FOUND, path, f"there is no {name}: create it first")
+        for path, name in named
+        if names.matches("principal", name) and principal(name) is None
+    ]
     known: dict[str, tuple[str, Environment]] = {}
     for path, name, kind in uses:
         if not names.matches("environment", name):
@@ -423,6 +547,13 @@ def _name(kind: str, path: str, name: str) -> list[Violation]:
     except InvalidArgument as error:
         return list(error.violations)
     return []
+
+
+def _listed(kind: str, path: str, name: str, before: Sequence[str]) -> list[Violation]:
+    found = _name(kind, path, name)
+    if not found and name in before:
+        found.append(Violation(path, f"{name} is listed twice"))
+    return found
 
 
 def _url(url: str) -> str:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import inspect
 import logging
 import re
@@ -90,6 +91,8 @@ unary calls have 30 seconds, streams to the caller an hour."""
 _UNREAD_SECONDS: Final = 60.0
 """How long one message of a stream may wait for its reader."""
 _SWEEP_SECONDS: Final = 5.0
+_RECHECK_SECONDS: Final = 0.1
+"""Within it rights may change several times, and thousands of streams are looked at once."""
 _FAREWELL_SECONDS: Final = 0.1
 _ENDLESS: Final = frozenset({"WatchRun", "WatchEvents"})
 """Streams that a drain ends at once, because their callers can take them up again."""
@@ -117,6 +120,8 @@ class _Stream:
     until: float
     endless: bool
     foreign: bool
+    recheck: Callable[[], object]
+    """Raises once the caller may not have the stream any more."""
     writing_since: float = 0.0
     why: PipelineHostError | None = None
 
@@ -128,17 +133,25 @@ class Guard:
         self._access = access
         self._streams: set[_Stream] = set()
         self._sweeping: asyncio.TimerHandle | None = None
+        self._rechecking: asyncio.TimerHandle | None = None
         self._draining = False
+        access.listen(self._rights_changed)
 
-    def protect(self, service: ServiceDescriptor, handlers: object) -> Mapping[str, Rpc]:
+    def protect(self, service: ServiceDescriptor, *handlers: object) -> Mapping[str, Rpc]:
         """The methods of one of our services, by RPC name, each behind the guard.
 
         Raises:
             PolicyIncomplete: a method has no policy entry.
-            AttributeError: ``handlers`` lacks a method.
+            AttributeError: none of the ``handlers`` has a method.
         """
         _require_policy(service)
-        return {m.name: self._own(m, getattr(handlers, _snake(m.name))) for m in service.methods}
+
+        def method(name: str) -> Callable[[Any, Caller], Any]:
+            having = next((h for h in handlers if hasattr(h, name)), handlers[-1])
+            found: Callable[[Any, Caller], Any] = getattr(having, name)
+            return found
+
+        return {m.name: self._own(m, method(_snake(m.name))) for m in service.methods}
 
     def protect_foreign(self, service: ServiceDescriptor, servicer: object) -> Mapping[str, Rpc]:
         """The same for somebody else's servicer, whose methods take a context: identity and permission only.
@@ -155,8 +168,9 @@ class Guard:
         Streams of other services come a moment later: who watches the host's health hears of the end first.
         """
         self._draining = True
-        if self._sweeping is not None:
-            self._sweeping.cancel()
+        for timer in (self._sweeping, self._rechecking):
+            if timer is not None:
+                timer.cancel()
         for foreign in (False, True):
             ending = [s for s in self._streams if s.endless and s.foreign is foreign]
             if ending and foreign:
@@ -179,7 +193,7 @@ class Guard:
 
     def _own(self, method: MethodDescriptor, handler: Callable[[Any, Caller], Any]) -> Rpc:
         path = _path(method)
-        identify, check = self._identify, self._access.check
+        identify, check, require = self._identify, self._access.check, self._access.require
         if method.client_streaming:
             inspected = _shape(method.input_type)
             limit = SECONDS.get(method.name, _STREAM_SECONDS)
@@ -188,7 +202,7 @@ class Guard:
                 scope = asyncio.timeout(limit)
                 try:
                     caller = identify(path, context)
-                    check(caller, path, None)
+                    check(caller, path)
                     PEER.set(_peer(context))
                     async with scope:
                         return await handler(_inspected(requests, inspected), caller)
@@ -207,8 +221,9 @@ class Guard:
             async def read(request: Any, context: Any) -> Any:
                 try:
                     caller = identify(path, context)
-                    check(caller, path, request)
+                    check(caller, path)
                     inspected(request)
+                    require(caller, path, request)
                     return handler(request, caller)
                 except Exception as error:  # noqa: BLE001 - as above
                     failure = _failure(path, error)
@@ -221,8 +236,9 @@ class Guard:
             scope = asyncio.timeout(limit)
             try:
                 caller = identify(path, context)
-                check(caller, path, request)
+                check(caller, path)
                 inspected(request)
+                require(caller, path, request)
                 PEER.set(_peer(context))
                 async with scope:
                     return await handler(request, caller)
@@ -239,17 +255,24 @@ class Guard:
         inspected: Callable[[Any], None],
     ) -> Rpc:
         path, endless = _path(method), method.name in _ENDLESS
-        identify, check = self._identify, self._access.check
+        identify, access = self._identify, self._access
 
         async def stream(request: Any, context: Any) -> Any:
             time = asyncio.get_running_loop().time
             opened: _Stream | None = None
             try:
                 caller = identify(path, context)
-                check(caller, path, request)
+                access.check(caller, path)
                 inspected(request)
+                access.require(caller, path, request)
                 PEER.set(_peer(context))
-                opened = self._open(endless=endless)
+
+                def recheck() -> None:
+                    fresh = access.still(caller)
+                    access.check(fresh, path)
+                    access.require(fresh, path, request)
+
+                opened = self._open(recheck, endless=endless)
                 async with aclosing(handler(request, caller)) as responses:
                     async for response in responses:
                         opened.writing_since = time()
@@ -274,18 +297,21 @@ class Guard:
 
     def _foreign(self, method: MethodDescriptor, handler: Callable[[Any, Any], Any]) -> Rpc:
         path = _path(method)
-        public = POLICY[path] is Permission.PUBLIC
+        public = POLICY[path].permission is Permission.PUBLIC
         streams = method.server_streaming
         generator = inspect.isasyncgenfunction(handler)
 
         async def call(request: Any, context: Any) -> Any:
             opened: _Stream | None = None
             try:
+                recheck: Callable[[], object] = _nothing
                 if not public:
-                    self._access.check(self._identify(path, context), path, None)
+                    caller = self._identify(path, context)
+                    self._access.check(caller, path)
+                    recheck = functools.partial(self._access.still, caller)
                 if isinstance(request, _Malformed):
                     raise _malformed(request)
-                opened = self._open(endless=True, foreign=True) if streams else None
+                opened = self._open(recheck, endless=True, foreign=True) if streams else None
                 if not generator:
                     return await handler(request, context)
                 async with aclosing(handler(request, context)) as responses:
@@ -308,17 +334,30 @@ class Guard:
 
         return call
 
-    def _open(self, *, endless: bool, foreign: bool = False) -> _Stream:
+    def _open(self, recheck: Callable[[], object], *, endless: bool, foreign: bool = False) -> _Stream:
         if self._draining:
             raise _stopping()
         loop = asyncio.get_running_loop()
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine that runs is in a task
-        stream = _Stream(task, loop.time() + _STREAM_SECONDS, endless, foreign)
+        stream = _Stream(task, loop.time() + _STREAM_SECONDS, endless, foreign, recheck)
         self._streams.add(stream)
         if self._sweeping is None:
             self._sweeping = loop.call_later(_SWEEP_SECONDS, self._sweep, loop)
         return stream
+
+    def _rights_changed(self) -> None:
+        if self._rechecking is None and self._streams and not self._draining:
+            self._rechecking = asyncio.get_running_loop().call_later(_RECHECK_SECONDS, self._recheck)
+
+    def _recheck(self) -> None:
+        """Ends the streams of those who may not have them any more."""
+        self._rechecking = None
+        for stream in self._streams:
+            try:
+                stream.recheck()
+            except PipelineHostError as error:
+                _end(stream, error)
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         """Ends streams that are over their time or whose reader has stopped reading."""
@@ -388,6 +427,10 @@ def _require_policy(service: ServiceDescriptor) -> None:
     missing = [path for m in service.methods if (path := _path(m)) not in POLICY]
     if missing:
         raise PolicyIncomplete(f"no policy entry for {', '.join(missing)}: add one to access.POLICY")
+
+
+def _nothing() -> None:
+    """A public stream has nobody to lose a right."""
 
 
 def _end(stream: _Stream, why: PipelineHostError) -> None:

@@ -6,46 +6,37 @@ import asyncio
 import hashlib
 import hmac
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from importlib.metadata import version
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar, cast
 
 from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import Message
 
 from pipelinehost import names
-from pipelinehost.errors import AlreadyExists, NotFound
+from pipelinehost.errors import AlreadyExists, PermissionDenied, Violation
 from pipelinehost.v1 import pipeline_host_pb2 as api
 from pipelinehost.v1.errors_pb2 import ErrorReason
-from pipelinehost.v1.resources_pb2 import Connection, Environment, EnvironmentHealth, Event, Pipeline, Run
+from pipelinehost.v1.resources_pb2 import (
+    Connection,
+    Environment,
+    EnvironmentHealth,
+    Event,
+    Pipeline,
+    Principal,
+    Run,
+)
 from pipelinehost_dataverse.webapi import DataverseError
-from pipelinehost_server.access import Caller
+from pipelinehost_server.access import HIDDEN_RUN, Access, Caller, absent, reach
 from pipelinehost_server.api import configure, listing
 from pipelinehost_server.api.record import Record
 from pipelinehost_server.api.watch import Watch
 from pipelinehost_server.config import Config
 from pipelinehost_server.deployment import Deployment, Environments
 from pipelinehost_server.deployment.environments import as_host_error, credential_key
-from pipelinehost_server.store import Once, Reads, Store, Transaction
+from pipelinehost_server.store import Once, Reach, Reads, Store, Transaction
 
 _R = TypeVar("_R", Environment, Pipeline)
-_Mutation: TypeAlias = (
-    api.CreateEnvironmentRequest
-    | api.UpdateEnvironmentRequest
-    | api.DeleteEnvironmentRequest
-    | api.SetEnvironmentCredentialRequest
-    | api.CreatePipelineRequest
-    | api.UpdatePipelineRequest
-    | api.DeletePipelineRequest
-    | api.CreateConnectionRequest
-    | api.DeleteConnectionRequest
-    | api.DeployRequest
-    | api.RestoreArtifactRequest
-    | api.CancelRunRequest
-    | api.RetryRunRequest
-    | api.ResolveRunRequest
-    | api.PruneEventsRequest
-)
-
 VERSION = version("pipelinehost")
 
 
@@ -66,6 +57,7 @@ class PipelineHost:
         watch: Watch,
         record: Record,
         secret: bytes,
+        access: Access,
     ) -> None:
         self._config = config
         self._store = store
@@ -76,6 +68,7 @@ class PipelineHost:
         self._watch = watch
         self._record = record
         self._secret = secret
+        self._access = access
         self._connecting = asyncio.Lock()
 
     def get_host(self, request: api.GetHostRequest, caller: Caller) -> api.Host:
@@ -86,11 +79,20 @@ class PipelineHost:
             allow_cross_region=self._config.allow_cross_region,
             caller=caller.name,
             record_key=self._record.key,
+            role=cast("Principal.Role", caller.role),
+            groups=caller.groups,
+            token=self._reads.token(caller.token) if caller.token else None,
         )
 
     def list_events(self, request: api.ListEventsRequest, caller: Caller) -> api.ListEventsResponse:
         """A page of the record."""
-        return self._pages.page(listing.EVENTS, api.ListEventsResponse, request, caller.name)
+        return self._pages.page(
+            listing.EVENTS,
+            api.ListEventsResponse,
+            request,
+            caller.name,
+            where=self._access.rows(caller, "event"),
+        )
 
     def watch_events(
         self, request: api.WatchEventsRequest, caller: Caller
@@ -112,7 +114,7 @@ class PipelineHost:
 
     async def prune_events(self, request: api.PruneEventsRequest, caller: Caller) -> Event:
         """Drops the oldest events."""
-        return await self._record.prune(request, caller, self._once(request, caller))
+        return await self._record.prune(request, caller, self.once(request, caller))
 
     def get_environment(self, request: api.GetEnvironmentRequest, caller: Caller) -> Environment:
         """One environment."""
@@ -122,13 +124,21 @@ class PipelineHost:
         self, request: api.ListEnvironmentsRequest, caller: Caller
     ) -> api.ListEnvironmentsResponse:
         """A page of environments."""
-        return self._pages.page(listing.ENVIRONMENTS, api.ListEnvironmentsResponse, request, caller.name)
+        return self._pages.page(
+            listing.ENVIRONMENTS,
+            api.ListEnvironmentsResponse,
+            request,
+            caller.name,
+            where=self._access.rows(caller, "environment"),
+        )
 
     async def create_environment(self, request: api.CreateEnvironmentRequest, caller: Caller) -> Environment:
         """Links an environment, or makes an embedded one together with its file."""
         wanted = configure.cleaned(request.environment)
-        configure.refuse(configure.environment_violations(wanted), ())
-        once = self._once(request, caller)
+        configure.refuse(
+            configure.environment_violations(wanted), configure.unknown_makers(wanted, self._reads.principal)
+        )
+        once = self.once(request, caller)
 
         def job(tx: Transaction) -> Environment:
             if (seen := once.recall(tx)) is not None:
@@ -157,14 +167,17 @@ class PipelineHost:
         """Changes the record of an environment."""
         name = request.environment.name
         names.parse("environment", name, "environment.name")
-        once = self._once(request, caller)
+        once = self.once(request, caller)
 
         def decide(reads: Reads) -> Environment:
             stored = _environment(reads, name, "environment.name")
             configure.require_etag(request.environment.etag, stored)
             fresh, found = configure.merged(stored, request.environment, request.update_mask)
             found += configure.transformations(stored, request.environment, fresh)
-            configure.refuse([*found, *configure.environment_violations(fresh)], ())
+            configure.refuse(
+                [*found, *configure.environment_violations(fresh)],
+                configure.unknown_makers(fresh, reads.principal),
+            )
             if fresh.url != stored.url:
                 configure.require_unused(name, runs=reads.unfinished_runs(environment=name))
             else:
@@ -200,7 +213,7 @@ class PipelineHost:
         """Deletes the record of an environment that nothing uses."""
         name = request.name
         names.parse("environment", name)
-        once = self._once(request, caller)
+        once = self.once(request, caller)
 
         def decide(reads: Reads) -> Environment:
             stored = _environment(reads, name)
@@ -231,7 +244,7 @@ class PipelineHost:
         """Keeps the secret that the host signs in to an environment with; nothing gives it back."""
         name = request.name
         sealed = self._environments.sealed_credential(request)
-        once = self._once(request, caller)
+        once = self.once(request, caller)
 
         def job(tx: Transaction) -> Empty:
             if once.recall(tx) is not None:
@@ -295,7 +308,7 @@ class PipelineHost:
         configure.refuse(configure.connection_violations(request.environment, request.connection), ())
         wanted = Connection()
         wanted.CopyFrom(request.connection)
-        once = self._once(request, caller)
+        once = self.once(request, caller)
         if request.request_id and not wanted.name:
             # Of the request: when its answer is lost, the repeated call asks for this very connection again.
             chosen = hashlib.sha256(f"{caller.name}\0{request.request_id}".encode()).hexdigest()[:32]
@@ -322,7 +335,7 @@ class PipelineHost:
         if request.validate_only:
             _environment(self._reads, names.environment(slug))
             return Empty()
-        once = self._once(request, caller)
+        once = self.once(request, caller)
         async with self._connecting:
             if once.recall(self._reads) is not None:
                 return Empty()
@@ -341,17 +354,31 @@ class PipelineHost:
 
     def list_pipelines(self, request: api.ListPipelinesRequest, caller: Caller) -> api.ListPipelinesResponse:
         """A page of pipelines."""
-        return self._pages.page(listing.PIPELINES, api.ListPipelinesResponse, request, caller.name)
+        return self._pages.page(
+            listing.PIPELINES,
+            api.ListPipelinesResponse,
+            request,
+            caller.name,
+            where=self._access.rows(caller, "pipeline"),
+        )
 
     async def create_pipeline(self, request: api.CreatePipelineRequest, caller: Caller) -> Pipeline:
         """Creates a pipeline."""
         wanted = configure.cleaned(request.pipeline)
+        wanted.owner = wanted.owner or caller.name
         fields = configure.pipeline_violations(wanted)
-        once = self._once(request, caller)
+        if not caller.administrator and wanted.owner not in caller.principals:
+            fields.append(
+                Violation("pipeline.owner", "only an administrator may create a pipeline for somebody else")
+            )
+        once = self.once(request, caller)
 
         def decide(reads: Reads) -> Pipeline:
             configure.refuse(
-                fields, configure.pipeline_preconditions(self._config, wanted, reads.environment)
+                fields,
+                configure.pipeline_preconditions(
+                    self._config, wanted, _usable(reads, caller), reads.principal
+                ),
             )
             _require_new(reads.pipeline(wanted.name))
             return _copy(wanted)
@@ -372,15 +399,20 @@ class PipelineHost:
         """Changes a pipeline; runs that were asked for before keep what they were asked with."""
         name = request.pipeline.name
         names.parse("pipeline", name, "pipeline.name")
-        once = self._once(request, caller)
+        once = self.once(request, caller)
 
         def decide(reads: Reads) -> Pipeline:
             stored = _pipeline(reads, name, "pipeline.name")
             configure.require_etag(request.pipeline.etag, stored)
             fresh, found = configure.merged(stored, request.pipeline, request.update_mask)
+            fresh.owner = fresh.owner or stored.owner
+            if (fresh.owner, [*fresh.shares]) != (stored.owner, [*stored.shares]):
+                _require_owner(reads, caller, name)
             configure.refuse(
                 [*found, *configure.pipeline_violations(fresh)],
-                configure.pipeline_preconditions(self._config, fresh, reads.environment),
+                configure.pipeline_preconditions(
+                    self._config, fresh, _usable(reads, caller, stored), reads.principal
+                ),
             )
             return fresh
 
@@ -409,7 +441,7 @@ class PipelineHost:
         """Deletes a pipeline without unfinished runs."""
         name = request.name
         names.parse("pipeline", name)
-        once = self._once(request, caller)
+        once = self.once(request, caller)
 
         def decide(reads: Reads) -> Pipeline:
             stored = _pipeline(reads, name)
@@ -443,23 +475,23 @@ class PipelineHost:
     async def deploy(self, request: api.DeployRequest, caller: Caller) -> Run:
         """Deploys a solution or an artifact to a stage."""
         configure.refuse(configure.settings_violations("settings", request.settings), ())
-        return await self._deployment.deploy(request, caller.name, self._once(request, caller))
+        return await self._deployment.deploy(request, caller.name, self.once(request, caller))
 
     async def restore_artifact(self, request: api.RestoreArtifactRequest, caller: Caller) -> Run:
         """Imports the unmanaged package of an artifact into a development environment."""
-        return await self._deployment.restore(request, caller.name, self._once(request, caller))
+        return await self._deployment.restore(request, caller.name, self.once(request, caller))
 
     async def cancel_run(self, request: api.CancelRunRequest, caller: Caller) -> Run:
         """Cancels a run: at once until its import is sent, afterwards if its environment still can."""
-        return await self._deployment.cancel(request, caller.name, self._once(request, caller))
+        return await self._deployment.cancel(request, caller.name, self.once(request, caller))
 
     async def retry_run(self, request: api.RetryRunRequest, caller: Caller) -> Run:
         """Lets a failed run go on from the step that failed."""
-        return await self._deployment.retry(request, caller.name, self._once(request, caller))
+        return await self._deployment.retry(request, caller.name, self.once(request, caller))
 
     async def resolve_run(self, request: api.ResolveRunRequest, caller: Caller) -> Run:
         """Says what became of an import that the host could not decide about."""
-        return await self._deployment.resolve(request, caller.name, self._once(request, caller))
+        return await self._deployment.resolve(request, caller.name, self.once(request, caller))
 
     def get_run(self, request: api.GetRunRequest, caller: Caller) -> Run:
         """One run."""
@@ -467,7 +499,9 @@ class PipelineHost:
 
     def list_runs(self, request: api.ListRunsRequest, caller: Caller) -> api.ListRunsResponse:
         """A page of runs."""
-        return self._pages.page(listing.RUNS, api.ListRunsResponse, request, caller.name)
+        return self._pages.page(
+            listing.RUNS, api.ListRunsResponse, request, caller.name, where=self._access.rows(caller, "run")
+        )
 
     def watch_run(
         self,
@@ -505,29 +539,64 @@ class PipelineHost:
         run = _run(self._reads, request.run, "run")
         pipeline = self._reads.run_pipeline(run.name)
         if pipeline is None:
-            raise _not_found(run.name, f"{run.name} is a restore and has no pipeline")
+            raise absent(run.name, f"{run.name} is a restore and has no pipeline")
         return pipeline
 
     def get_queue(self, request: api.GetQueueRequest, caller: Caller) -> api.Queue:
         """The runs that have or wait for an environment."""
         name = _environment(self._reads, request.environment, "environment").name
-        return api.Queue(holder=self._reads.held_by(name) or "", waiting=self._reads.waiting_for(name))
+        holder = self._reads.held_by(name)
+        waiting = self._reads.waiting_for(name)
 
-    def _once(self, request: _Mutation, caller: Caller) -> Once:
-        """What makes a request be done once; one without a ``request_id`` gets an id of its own.
+        def shown(run: str) -> str:
+            seen = caller.administrator or self._reads.seen("run", run, caller.principals)
+            return run if seen else HIDDEN_RUN
+
+        return api.Queue(holder=shown(holder) if holder else "", waiting=map(shown, waiting))
+
+    def once(self, request: Message, caller: Caller) -> Once:
+        """What makes a request be done once, and only while its caller may; one without an id gets its own.
 
         Of its body the store gets a digest that cannot be used to guess what is secret in it.
         """
         digest = hmac.digest(self._secret, request.SerializeToString(deterministic=True), "sha256")
         method = f"/pipelinehost.v1.PipelineHost/{request.DESCRIPTOR.name.removesuffix('Request')}"
-        return Once(caller.name, request.request_id or secrets.token_hex(16), method, digest)
+        request_id = cast("Any", request).request_id or secrets.token_hex(16)
+        return Once(caller.name, request_id, method, digest, self._access.again(caller, method, request))
+
+
+def _usable(
+    reads: Reads, caller: Caller, stored: Pipeline | None = None
+) -> Callable[[str], Environment | None]:
+    """Looks up the environments that the caller may put into a pipeline, as if there were no others.
+
+    What the pipeline has already stays: somebody was allowed to put it there.
+    """
+    kept = set() if stored is None else {*stored.development_environments}
+    kept |= set() if stored is None else {stage.environment for stage in stored.stages}
+
+    def look(name: str) -> Environment | None:
+        if caller.administrator or name in kept or reads.makes(name, caller.principals):
+            return reads.environment(name)
+        return None
+
+    return look
+
+
+def _require_owner(reads: Reads, caller: Caller, pipeline: str) -> None:
+    if reach(reads, caller, pipeline) < Reach.OWN:
+        raise PermissionDenied(
+            ErrorReason.ERROR_REASON_PERMISSION_DENIED,
+            f"{caller.name} may change {pipeline}, and may not share it or give it away",
+            remedy="Ask its owner, or an administrator of the host; or leave owner and shares as they are.",
+        )
 
 
 def _environment(reads: Reads, name: str, field: str = "name") -> Environment:
     names.parse("environment", name, field)
     found = reads.environment(name)
     if found is None:
-        raise _not_found(name)
+        raise absent(name)
     return found
 
 
@@ -535,7 +604,7 @@ def _pipeline(reads: Reads, name: str, field: str = "name") -> Pipeline:
     names.parse("pipeline", name, field)
     found = reads.pipeline(name)
     if found is None:
-        raise _not_found(name)
+        raise absent(name)
     return found
 
 
@@ -543,17 +612,8 @@ def _run(reads: Reads, name: str, field: str = "name") -> Run:
     names.parse("run", name, field)
     found = reads.run(name)
     if found is None:
-        raise _not_found(name)
+        raise absent(name)
     return found
-
-
-def _not_found(name: str, message: str = "") -> NotFound:
-    return NotFound(
-        ErrorReason.ERROR_REASON_RESOURCE_NOT_FOUND,
-        message or f"there is no {name}",
-        remedy=f"List what there is: pipelinehost {name.partition('/')[0].removesuffix('s')} list",
-        metadata={"resource": name},
-    )
 
 
 def _require_new(found: Environment | Pipeline | None) -> None:

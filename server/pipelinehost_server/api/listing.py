@@ -13,7 +13,7 @@ import hmac
 import json
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, TypeVar, cast
 
@@ -23,12 +23,12 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from pipelinehost.errors import InvalidArgument, Violation
 from pipelinehost.v1.errors_pb2 import ErrorReason
-from pipelinehost.v1.resources_pb2 import Environment, Event, Run
+from pipelinehost.v1.resources_pb2 import Environment, Event, Principal, Run
 from pipelinehost_server.api.configure import invalid
 from pipelinehost_server.store import Key, Kind, Operator, Reads
 
 _M = TypeVar("_M", bound=Message)
-_Condition: TypeAlias = tuple[str, Operator, "str | int"]
+_Condition: TypeAlias = tuple[str, Operator, Any]
 
 PAGE: Final = 50
 """Rows of a page where the request leaves it open."""
@@ -116,6 +116,12 @@ EVENTS: Final = Listing(
     {"subject": _text, "kind": _enum(Event.Kind, "KIND_"), "actor": _text, "time": _time},
     ("sequence", "sequence desc"),
 )
+PRINCIPALS: Final = Listing(
+    "principal",
+    {"kind": _enum(Principal.Kind, "KIND_"), "role": _enum(Principal.Role, "ROLE_"), "display_name": _text},
+    ("name", "name desc"),
+)
+TOKENS: Final = Listing("token", {}, ("name",))
 FINDINGS: Final = Listing("finding", {}, ("position",))
 COMPONENT_RESULTS: Final = Listing("component_result", {}, ("position",))
 
@@ -132,7 +138,16 @@ class Pages:
         self._reads = reads
         self._secret = secret
 
-    def page(self, listing: Listing, answer: type[_M], request: Any, caller: str, run: str = "") -> _M:
+    def page(
+        self,
+        listing: Listing,
+        answer: type[_M],
+        request: Any,
+        caller: str,
+        run: str = "",
+        *,
+        where: Sequence[_Condition] = (),
+    ) -> _M:
         """A page as the response of a list call.
 
         Args:
@@ -141,6 +156,8 @@ class Pages:
             request: the list request, with whatever it has of page_size, page_token, filter and order_by.
             caller: who asks.
             run: lists what belongs to this run only.
+            where: conditions beside the filter, such as what the caller may see. A page token does not depend
+                on them: rights may change between two pages.
 
         Raises:
             InvalidArgument: the page size, the page token, the filter or the order cannot be used.
@@ -151,7 +168,7 @@ class Pages:
         if order not in listing.orders:
             one_of = " or ".join(repr(o) for o in listing.orders)
             raise invalid([Violation("order_by", f"{order!r} is no order of this list: use {one_of}")])
-        where: tuple[_Condition, ...] = parse(listing, filter_) if filter_ else ()
+        where = (*where, *parse(listing, filter_)) if filter_ else tuple(where)
         if run:
             where = (*where, ("run", "=", run))
         bound = (caller, listing.kind, run, filter_, order)

@@ -268,6 +268,13 @@ CATALOGUE: dict[str, Entry] = {
         "Retry the run later.",
         retryable=True,
     ),
+    "REQUESTER_NOT_ALLOWED": Entry(
+        _ERROR,
+        "{requester} may not deploy this any more.",
+        "Ask the owner of the pipeline to share it with the requester again and retry the run; or let "
+        "somebody deploy anew who may.",
+        retryable=False,
+    ),
     "HOST_DEFECT": Entry(
         _ERROR,
         "The host met a defect of its own (incident {incident}).",

@@ -124,8 +124,11 @@ class Journal:
             await self._change(kind, Step.STATE_SKIPPED, self.run.state, detail)
 
     @_in_turn
-    async def take_target(self) -> None:
+    async def take_target(self, require: Callable[[Transaction], None]) -> None:
         """Take the target environment, or wait in its queue.
+
+        Args:
+            require: raises if the run may not go on by now; asked in the transaction that takes the target.
 
         Raises:
             Parked: another run has it, or was there before.
@@ -135,6 +138,7 @@ class Journal:
             return
 
         def job(tx: Transaction) -> Run:
+            require(tx)
             run, waiting = _copy(self.run), tx.waiting_for(target)
             if tx.held_by(target) is None and (not waiting or waiting[0] == name):
                 events = [moved(run, Run.STATE_DEPLOYING, HOST)]

@@ -83,17 +83,26 @@ class Deployment:
     """The runs of a host: asked for here, advanced by the dispatcher."""
 
     def __init__(
-        self, config: Config, store: Store, blobs: Blobs, encryption: Encryption, environments: Environments
+        self,
+        config: Config,
+        store: Store,
+        blobs: Blobs,
+        encryption: Encryption,
+        environments: Environments,
+        may_go_on: Callable[[Reads, Run], bool],
     ) -> None:
         self._config = config
         self._store = store
         self._encryption = encryption
         self._environments = environments
+        self._may_go_on = may_go_on
         self._packages = Packages(store, blobs)
         self._dispatcher = Dispatcher(store, config.advancing, self._execution)
 
     def _execution(self, journal: Journal) -> Execution:
-        return Execution(journal, self._store, self._packages, self._environments, self._encryption)
+        return Execution(
+            journal, self._store, self._packages, self._environments, self._encryption, self._may_go_on
+        )
 
     def start(self) -> None:
         """Go on with all unfinished runs, and begin new ones as they come."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from pipelinehost.v1.resources_pb2 import (
@@ -65,7 +66,7 @@ from pipelinehost_server.deployment.validation import (
     wait_words,
 )
 from pipelinehost_server.encryption import Encryption
-from pipelinehost_server.store import Store, Transaction
+from pipelinehost_server.store import Reads, Store, Transaction
 
 _FIRST_POLL, _LAST_POLL = 0.05, 2.0
 """Seconds between looks at an import: short at first, since small solutions take less than a second."""
@@ -109,12 +110,14 @@ class Execution:
         packages: Packages,
         environments: Environments,
         encryption: Encryption,
+        may_go_on: Callable[[Reads, Run], bool],
     ) -> None:
         self.journal = journal
         self._store = store
         self._packages = packages
         self._environments = environments
         self._encryption = encryption
+        self._may_go_on = may_go_on
         self._telling: set[asyncio.Task[None]] = set()
         self._told_at = 0.0
 
@@ -128,6 +131,10 @@ class Execution:
         """
         work = self._deployment if self.journal.run.stage else self._restore
         try:
+            if (
+                self.journal.output("import.intent") is None
+            ):  # afterwards only the outcome is left to find out
+                self._require_requester(self._store.reads)
             await work()
         except Stopped as stopped:
             await self._fail(stopped)
@@ -137,12 +144,19 @@ class Execution:
             for task in self._telling:
                 task.cancel()
 
+    def _require_requester(self, reads: Reads) -> None:
+        """Stops a run whose requester may not ask for it any more."""
+        run = self.journal.run
+        if not self._may_go_on(reads, run):
+            step = next((s.kind for s in run.steps if s.state != Step.STATE_SUCCEEDED), Step.KIND_VALIDATE)
+            raise Stopped(finding("REQUESTER_NOT_ALLOWED", step=step, requester=run.requester))
+
     async def _deployment(self) -> None:
         journal = self.journal
         if journal.run.steps[0].kind == Step.KIND_EXPORT:
             await journal.step(Step.KIND_EXPORT, Run.STATE_VALIDATING, self._export)
         await journal.step(Step.KIND_VALIDATE, Run.STATE_VALIDATING, self._validate)
-        await journal.take_target()
+        await journal.take_target(self._require_requester)
         await journal.step(Step.KIND_IMPORT, Run.STATE_DEPLOYING, self._import)
         await journal.skip(Step.KIND_PUBLISH, "managed solutions arrive published")
         await journal.step(Step.KIND_VERIFY, Run.STATE_DEPLOYING, self._verify)
@@ -151,7 +165,7 @@ class Execution:
     async def _restore(self) -> None:
         journal = self.journal
         await journal.step(Step.KIND_VALIDATE, Run.STATE_VALIDATING, self._validate_restore)
-        await journal.take_target()
+        await journal.take_target(self._require_requester)
         await journal.step(Step.KIND_IMPORT, Run.STATE_DEPLOYING, self._import)
         await journal.step(Step.KIND_PUBLISH, Run.STATE_DEPLOYING, self._publish)
         await journal.step(Step.KIND_VERIFY, Run.STATE_DEPLOYING, self._verify)

@@ -16,14 +16,24 @@ from peewee import SqliteDatabase
 from pipelinehost_server.store.lock import FolderLock, StoreLocked
 from pipelinehost_server.store.migrations import StoreTooNew
 from pipelinehost_server.store.once import Once
-from pipelinehost_server.store.reads import Key, Kind, Operator, Reads
+from pipelinehost_server.store.reads import VISIBLE, Key, Kind, Operator, Reach, Reads
 from pipelinehost_server.store.record import Snapshot
-from pipelinehost_server.store.transaction import KEEP, PEER, EnvironmentHeld, Fenced, Keep, Transaction
+from pipelinehost_server.store.transaction import (
+    KEEP,
+    PEER,
+    EnvironmentHeld,
+    Fenced,
+    Keep,
+    Transaction,
+    identity_key,
+    reaches,
+)
 from pipelinehost_server.store.writer import Listener, Writer
 
 __all__ = [
     "KEEP",
     "PEER",
+    "VISIBLE",
     "EnvironmentHeld",
     "Fenced",
     "Keep",
@@ -31,12 +41,15 @@ __all__ = [
     "Kind",
     "Once",
     "Operator",
+    "Reach",
     "Reads",
     "Snapshot",
     "Store",
     "StoreLocked",
     "StoreTooNew",
     "Transaction",
+    "identity_key",
+    "reaches",
 ]
 
 T = TypeVar("T")

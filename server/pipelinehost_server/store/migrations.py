@@ -81,7 +81,51 @@ CREATE TABLE request (
 CREATE INDEX request_time ON request (time);
 """
 
-VERSIONS: Final = (_FIRST,)
+# The pipelines and artifacts of the first version belong to its only principal. Its tokens lie by their plain
+# SHA-256; the host replaces that by an HMAC when it starts, which SQL cannot.
+_PRINCIPALS: Final = """
+CREATE TABLE principal (
+    name TEXT NOT NULL PRIMARY KEY, kind INTEGER NOT NULL, role INTEGER NOT NULL, display_name TEXT NOT NULL,
+    frame BLOB NOT NULL);
+
+CREATE INDEX principal_role ON principal (role, name);
+
+CREATE TABLE membership (
+    member TEXT NOT NULL, principal TEXT NOT NULL,
+    PRIMARY KEY (member, principal)) WITHOUT ROWID;
+CREATE INDEX membership_principal ON membership (principal);
+
+CREATE TABLE identity (identity TEXT NOT NULL PRIMARY KEY, principal TEXT NOT NULL);
+CREATE INDEX identity_principal ON identity (principal);
+
+CREATE TABLE pipeline_access (
+    principal TEXT NOT NULL, pipeline TEXT NOT NULL, reach INTEGER NOT NULL,
+    PRIMARY KEY (principal, pipeline)) WITHOUT ROWID;
+CREATE INDEX pipeline_access_pipeline ON pipeline_access (pipeline);
+
+CREATE TABLE environment_maker (
+    principal TEXT NOT NULL, environment TEXT NOT NULL,
+    PRIMARY KEY (principal, environment)) WITHOUT ROWID;
+CREATE INDEX environment_maker_environment ON environment_maker (environment);
+
+CREATE TABLE uploader (
+    artifact TEXT NOT NULL, principal TEXT NOT NULL,
+    PRIMARY KEY (artifact, principal)) WITHOUT ROWID;
+
+CREATE INDEX run_artifact ON run (artifact, pipeline);
+
+ALTER TABLE token RENAME TO first_token;
+CREATE TABLE token (
+    name TEXT NOT NULL PRIMARY KEY, digest BLOB NOT NULL, principal TEXT NOT NULL, frame BLOB NOT NULL);
+CREATE UNIQUE INDEX token_digest ON token (digest);
+CREATE INDEX token_principal ON token (principal, name);
+INSERT INTO token
+    SELECT 'tokens/' || lower(substr(hex(sha256), 1, 8)), sha256, 'principals/' || principal, x''
+    FROM first_token;
+DROP TABLE first_token;
+"""
+
+VERSIONS: Final = (_FIRST, _PRINCIPALS)
 """Statements, each ended by a semicolon, that lead from the version before."""
 
 

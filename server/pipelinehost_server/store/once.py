@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from google.protobuf.message import Message
@@ -28,13 +29,19 @@ class Once:
     """Full name of the method."""
     body_sha256: bytes
     """Digest of the request without its ``request_id``."""
+    require: Callable[[Reads], None] | None = None
+    """Raises unless the caller may do this, as of the store that it is given."""
 
     def recall(self, store: Reads) -> bytes | None:
-        """The answer to this very request, if it was done before.
+        """The answer to this very request, if it was done before; first of all whether it may be done at all.
 
         Raises:
+            PermissionDenied: the caller has lost the right since the call began; or else, as the rights tell,
+            NotFound: the caller has, and may not even see it.
             AlreadyExists: the id was used for another request.
         """
+        if self.require is not None:
+            self.require(store)
         seen = store.recall(self.principal, self.request_id) if self.request_id else None
         if seen is None:
             return None

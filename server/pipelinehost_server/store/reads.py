@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import functools
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -13,7 +14,17 @@ from pipelinehost.v1 import pipeline_host_pb2, resources_pb2
 from pipelinehost_server.store import tables
 from pipelinehost_server.store.tables import ANY, body, text
 
-Kind = Literal["pipeline", "environment", "run", "artifact", "event", "finding", "component_result"]
+Kind = Literal[
+    "pipeline",
+    "environment",
+    "run",
+    "artifact",
+    "event",
+    "finding",
+    "component_result",
+    "principal",
+    "token",
+]
 """What can be listed page by page."""
 
 Operator = Literal["=", "!=", "<", "<=", ">", ">=", "in"]
@@ -21,6 +32,19 @@ Operator = Literal["=", "!=", "<", "<=", ">", ">=", "in"]
 
 Key = tuple[str | int, ...]
 """Where a page ended: the ordering column's value, then the row's own key where that is another column."""
+
+
+VISIBLE: Final = "visible"
+"""In place of a column, with ``in`` and principals: what these may see."""
+
+
+class Reach(enum.IntEnum):
+    """How far somebody's right to a pipeline goes; each includes those before."""
+
+    SEE = 1
+    RUN = 2
+    EDIT = 3
+    OWN = 4
 
 
 class _Listing(NamedTuple):
@@ -60,6 +84,8 @@ _LISTINGS: Final[dict[str, _Listing]] = {
     "event": _Listing(tables.Event, "sequence", frozenset({"sequence", "subject", "kind", "actor", "time"})),
     "finding": _Listing(tables.Finding, "position", frozenset({"run", "position", "step"})),
     "component_result": _Listing(tables.ComponentResult, "position", frozenset({"run", "position"})),
+    "principal": _Listing(tables.Principal, "name", frozenset({"name", "kind", "role", "display_name"})),
+    "token": _Listing(tables.Token, "name", frozenset({"name", "principal"})),
 }
 
 _UNFINISHED = tables.Run.state < SQL(str(tables.FINISHED))  # written as in the partial indexes
@@ -164,7 +190,43 @@ _COMPONENT_RESULTS = text(
     .limit(ANY)
 )
 _SECRET = text(tables.Secret.select(tables.Secret.ciphertext).where(tables.Secret.name == ANY))
-_TOKEN = text(tables.Token.select(tables.Token.principal).where(tables.Token.sha256 == ANY))
+_TOKEN = text(tables.Token.select(tables.Token.frame).where(tables.Token.name == ANY))
+_TOKEN_OF = text(tables.Token.select(tables.Token.frame).where(tables.Token.digest == ANY))
+_TOKENS_OF = text(
+    tables.Token.select(tables.Token.frame).where(tables.Token.principal == ANY).order_by(tables.Token.name)
+)
+_FIRST_TOKENS = text(
+    tables.Token.select(tables.Token.name, tables.Token.digest, tables.Token.principal).where(
+        tables.Token.frame == SQL("x''")
+    )
+)
+_PRINCIPAL = text(tables.Principal.select(tables.Principal.frame).where(tables.Principal.name == ANY))
+_ADMINISTRATORS = text(
+    tables.Principal.select(tables.Principal.frame).where(
+        tables.Principal.role == SQL(str(resources_pb2.Principal.ROLE_ADMINISTRATOR))
+    )
+)
+_GROUPS = text(
+    tables.Principal.select(tables.Principal.frame)
+    .where(
+        tables.Principal.name.in_(
+            tables.Membership.select(tables.Membership.principal).where(tables.Membership.member == ANY)
+        )
+    )
+    .order_by(tables.Principal.name)
+)
+_IDENTIFIED = text(tables.Identity.select(tables.Identity.principal).where(tables.Identity.identity == ANY))
+_RUN_OF = text(tables.Run.select(tables.Run.pipeline, tables.Run.requester).where(tables.Run.name == ANY))
+_PIPELINES_OF = text(
+    tables.PipelineAccess.select(tables.PipelineAccess.pipeline)
+    .where(tables.PipelineAccess.principal == ANY)
+    .order_by(tables.PipelineAccess.pipeline)
+)
+_ENVIRONMENTS_OF = text(
+    tables.EnvironmentMaker.select(tables.EnvironmentMaker.environment)
+    .where(tables.EnvironmentMaker.principal == ANY)
+    .order_by(tables.EnvironmentMaker.environment)
+)
 _EVENTS_OF_RUN = text(
     tables.Event.select(tables.Event.frame)
     .where(tables.Event.subject == ANY, tables.Event.sequence > ANY)
@@ -220,7 +282,78 @@ def _field(listing: _Listing, name: str) -> Field[Any]:
     return field
 
 
+def _visible(kind: str, count: int) -> Any:
+    """What holds for a row that one of ``count`` principals may see; takes them as often as it says."""
+    principals = [ANY] * count
+    pipelines = tables.PipelineAccess.select(tables.PipelineAccess.pipeline).where(
+        tables.PipelineAccess.principal.in_(principals)
+    )
+    # A run without a pipeline is a restore, and concerns nobody but who asked for it.
+    restore = (tables.Run.pipeline == SQL("''")) & tables.Run.requester.in_(principals)
+    match kind:
+        case "pipeline":
+            return tables.Pipeline.name.in_(pipelines)
+        case "run":
+            return tables.Run.pipeline.in_(pipelines) | restore
+        case "environment":
+            made = tables.EnvironmentMaker.select(tables.EnvironmentMaker.environment).where(
+                tables.EnvironmentMaker.principal.in_(principals)
+            )
+            used = tables.PipelineEnvironment.select(tables.PipelineEnvironment.environment).where(
+                tables.PipelineEnvironment.pipeline.in_(pipelines)
+            )
+            return tables.Environment.name.in_(made) | tables.Environment.name.in_(used)
+        case "artifact":
+            uploaded = tables.Uploader.select(SQL("1")).where(
+                tables.Uploader.artifact == tables.Artifact.name, tables.Uploader.principal.in_(principals)
+            )
+            deployed = tables.Run.select(SQL("1")).where(
+                tables.Run.artifact == tables.Artifact.name, tables.Run.pipeline.in_(pipelines) | restore
+            )
+            return fn.EXISTS(uploaded) | fn.EXISTS(deployed)
+        case "event":
+            runs = tables.Run.select(tables.Run.name).where(tables.Run.pipeline.in_(pipelines) | restore)
+            return tables.Event.subject.in_(pipelines) | tables.Event.subject.in_(runs)
+        case "principal":
+            return tables.Principal.name.in_(principals)
+    raise ValueError(f"who may see a {kind} is not a matter of rows")
+
+
+_TIMES: Final = {"pipeline": 1, "run": 2, "environment": 2, "artifact": 3, "event": 3, "principal": 1}
+"""How often :func:`_visible` takes the principals."""
+
+
+@functools.lru_cache(maxsize=512)
+def _seen(kind: str, count: int) -> str:
+    """The text that asks whether a row of this name can be seen by ``count`` principals."""
+    table = _LISTINGS[kind].table
+    name = _field(_LISTINGS[kind], "name")
+    return text(table.select(SQL("1")).where(name == ANY, _visible(kind, count)))
+
+
+@functools.lru_cache(maxsize=64)
+def _reach(count: int) -> str:
+    return text(
+        tables.PipelineAccess.select(fn.MAX(tables.PipelineAccess.reach)).where(
+            tables.PipelineAccess.pipeline == ANY, tables.PipelineAccess.principal.in_([ANY] * count)
+        )
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _makes(count: int) -> str:
+    return text(
+        tables.EnvironmentMaker.select(SQL("1"))
+        .where(
+            tables.EnvironmentMaker.environment == ANY, tables.EnvironmentMaker.principal.in_([ANY] * count)
+        )
+        .limit(SQL("1"))
+    )
+
+
 def _condition(kind: str, listing: _Listing, name: str, operator: str, count: int) -> Any:
+    if name == VISIBLE:
+        return _visible(kind, count)
     if name not in listing.columns:
         raise ValueError(f"a page of {kind} cannot be filtered by {name!r}")
     values = [ANY] * count
@@ -389,10 +522,72 @@ class Reads:
         ciphertext: bytes | None = self._one(_SECRET, name)
         return ciphertext
 
-    def token(self, sha256: bytes) -> str | None:
-        """Whose token has this digest."""
-        principal: str | None = self._one(_TOKEN, sha256)
-        return principal
+    def token(self, name: str) -> resources_pb2.Token | None:
+        """A token, without its secret."""
+        return self._token(_TOKEN, name)
+
+    def token_of(self, digest: bytes) -> resources_pb2.Token | None:
+        """The token with this digest of its secret."""
+        return self._token(_TOKEN_OF, digest)
+
+    def _token(self, sql: str, key: str | bytes) -> resources_pb2.Token | None:
+        frame = self._one(sql, key)
+        return resources_pb2.Token.FromString(body(frame)) if frame else None
+
+    def tokens_of(self, principal: str) -> list[resources_pb2.Token]:
+        """The tokens of a principal, by name."""
+        rows = self._execute(_TOKENS_OF, (principal,)).fetchall()
+        return [resources_pb2.Token.FromString(body(row[0])) for row in rows if row[0]]
+
+    def first_tokens(self) -> list[tuple[str, bytes, str]]:
+        """Name, SHA-256 and principal of each token that is kept as the first schema kept it."""
+        return self._execute(_FIRST_TOKENS, ()).fetchall()
+
+    def principal(self, name: str) -> resources_pb2.Principal | None:
+        """A principal."""
+        frame = self._one(_PRINCIPAL, name)
+        return None if frame is None else resources_pb2.Principal.FromString(body(frame))
+
+    def administrators(self) -> list[resources_pb2.Principal]:
+        """Principals whose own role is administrator, groups and disabled ones among them."""
+        rows = self._execute(_ADMINISTRATORS, ()).fetchall()
+        return [resources_pb2.Principal.FromString(body(row[0])) for row in rows]
+
+    def groups_of(self, member: str) -> list[resources_pb2.Principal]:
+        """The groups that a principal belongs to."""
+        rows = self._execute(_GROUPS, (member,)).fetchall()
+        return [resources_pb2.Principal.FromString(body(row[0])) for row in rows]
+
+    def identified(self, identity: str) -> str | None:
+        """Whom another system's name means."""
+        name: str | None = self._one(_IDENTIFIED, identity)
+        return name
+
+    def seen(self, kind: Kind, name: str, principals: Sequence[str]) -> bool:
+        """Whether one of these principals may see the resource; not if there is none."""
+        values = [name, *[*principals] * _TIMES[kind]]
+        return self._execute(_seen(kind, len(principals)), values).fetchone() is not None
+
+    def reach(self, pipeline: str, principals: Sequence[str]) -> int:
+        """The farthest that one of these principals reaches into a pipeline; 0 for not at all."""
+        return self._one(_reach(len(principals)), pipeline, *principals) or 0
+
+    def run_of(self, run: str) -> tuple[str, str] | None:
+        """Pipeline and requester of a run."""
+        row: tuple[str, str] | None = self._execute(_RUN_OF, (run,)).fetchone()
+        return row
+
+    def makes(self, environment: str, principals: Sequence[str]) -> bool:
+        """Whether one of these principals may put the environment into pipelines of their own."""
+        return self._one(_makes(len(principals)), environment, *principals) is not None
+
+    def pipelines_of(self, principal: str) -> list[str]:
+        """Names of the pipelines that name this very principal as owner or in a share."""
+        return self._names(_PIPELINES_OF, principal)
+
+    def environments_of(self, principal: str) -> list[str]:
+        """Names of the environments that name this very principal among their makers."""
+        return self._names(_ENVIRONMENTS_OF, principal)
 
     def events_of_run(self, run: str, after_sequence: int, limit: int) -> list[resources_pb2.Event]:
         """At most ``limit`` events about a run after a sequence, in order."""
@@ -468,8 +663,10 @@ class Reads:
         shape = tuple((name, op, len(value) if op == "in" else 1) for name, op, value in where)
         sql = _page(kind, shape, column, descending, after is not None)
         values: list[object] = []
-        for _, operator, value in where:
-            if operator == "in":
+        for name, operator, value in where:
+            if name == VISIBLE:
+                values.extend([*value] * _TIMES[kind])
+            elif operator == "in":
                 values.extend(value)
             else:
                 values.append(value)

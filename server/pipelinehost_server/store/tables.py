@@ -236,10 +236,78 @@ class Secret(Row):
 
 
 class Token(Row):
-    """Digests of bearer tokens, and whose they are."""
+    """Bearer tokens by the HMAC of their secret. A frame is empty where the first schema had none."""
 
-    sha256 = BlobField(primary_key=True)
+    name = TextField(primary_key=True)
+    digest = BlobField()
     principal = TextField()
+    frame = BlobField()
+
+
+class Principal(Row):
+    """Principals."""
+
+    name = TextField(primary_key=True)
+    kind = IntegerField()
+    role = IntegerField()
+    display_name = TextField()
+    frame = BlobField()
+
+
+class Membership(Row):
+    """Which groups a principal belongs to."""
+
+    member = TextField()
+    principal = TextField()
+
+    class Meta:
+        """The pair is the row."""
+
+        primary_key = CompositeKey("member", "principal")
+
+
+class Identity(Row):
+    """Whom another system's name means."""
+
+    identity = TextField(primary_key=True)
+    principal = TextField()
+
+
+class PipelineAccess(Row):
+    """How far a principal's right to a pipeline goes, as ``Reach`` counts."""
+
+    principal = TextField()
+    pipeline = TextField()
+    reach = IntegerField()
+
+    class Meta:
+        """The pair is the row."""
+
+        primary_key = CompositeKey("principal", "pipeline")
+
+
+class EnvironmentMaker(Row):
+    """Who may put an environment into pipelines of their own."""
+
+    principal = TextField()
+    environment = TextField()
+
+    class Meta:
+        """The pair is the row."""
+
+        primary_key = CompositeKey("principal", "environment")
+
+
+class Uploader(Row):
+    """Who has uploaded an artifact's bytes."""
+
+    artifact = TextField()
+    principal = TextField()
+
+    class Meta:
+        """The pair is the row."""
+
+        primary_key = CompositeKey("artifact", "principal")
 
 
 class Request(Row):

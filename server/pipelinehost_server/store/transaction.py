@@ -17,7 +17,7 @@ from pipelinehost.errors import NotFound
 from pipelinehost.v1 import pipeline_host_pb2, resources_pb2
 from pipelinehost.v1.errors_pb2 import ErrorReason
 from pipelinehost_server.store import record, tables
-from pipelinehost_server.store.reads import Reads
+from pipelinehost_server.store.reads import Reach, Reads
 from pipelinehost_server.store.tables import ANY, FINISHED, body, frame, insert, text
 
 REQUEST_KEPT_SECONDS: Final = 8 * 24 * 3600
@@ -93,7 +93,23 @@ _PUT_SECRET = insert(tables.Secret, replace=True)
 _SECRETS = text(tables.Secret.select(tables.Secret.name, tables.Secret.ciphertext))
 _OVERWRITE = "PRAGMA secure_delete = 1"
 _DELETE_SECRET = text(tables.Secret.delete().where(tables.Secret.name == ANY))
-_PUT_TOKEN = insert(tables.Token, replace=True)
+_PUT_TOKEN = insert(tables.Token)
+_REPLACE_TOKEN = text(tables.Token.update({tables.Token.frame: ANY}).where(tables.Token.name == ANY))
+_REPLACE_FIRST_TOKEN = text(
+    tables.Token.update({tables.Token.digest: ANY, tables.Token.frame: ANY}).where(tables.Token.name == ANY)
+)
+_DELETE_TOKENS = text(tables.Token.delete().where(tables.Token.principal == ANY))
+_PUT_PRINCIPAL = insert(tables.Principal, replace=True)
+_DELETE_PRINCIPAL = text(tables.Principal.delete().where(tables.Principal.name == ANY))
+_PUT_MEMBER = insert(tables.Membership)
+_DELETE_MEMBERS = text(tables.Membership.delete().where(tables.Membership.principal == ANY))
+_PUT_IDENTITY = insert(tables.Identity)
+_DELETE_IDENTITIES = text(tables.Identity.delete().where(tables.Identity.principal == ANY))
+_PUT_ACCESS = insert(tables.PipelineAccess)
+_DELETE_ACCESS = text(tables.PipelineAccess.delete().where(tables.PipelineAccess.pipeline == ANY))
+_PUT_MAKER = insert(tables.EnvironmentMaker)
+_DELETE_MAKERS = text(tables.EnvironmentMaker.delete().where(tables.EnvironmentMaker.environment == ANY))
+_PUT_UPLOADER = insert(tables.Uploader, replace=True)
 _REMEMBER = insert(tables.Request)
 _PRUNE_REQUESTS = text(tables.Request.delete().where(tables.Request.time < ANY))
 _HEAD = text(
@@ -196,10 +212,14 @@ class Transaction(Reads):
                 frame(environment),
             ),
         )
+        self._execute(_DELETE_MAKERS, (environment.name,))
+        for principal in set(environment.makers):
+            self._execute(_PUT_MAKER, (principal, environment.name))
 
     def delete_environment(self, name: str) -> None:
         """Deletes an environment, if it is there."""
         self._execute(_DELETE_ENVIRONMENT, (name,))
+        self._execute(_DELETE_MAKERS, (name,))
 
     def put_pipeline(self, pipeline: resources_pb2.Pipeline) -> resources_pb2.Pipeline:
         """Creates or replaces a pipeline; stamps ``etag`` and times."""
@@ -208,12 +228,16 @@ class Transaction(Reads):
         self._execute(_DELETE_USES, (pipeline.name,))
         for environment in {*pipeline.development_environments, *(s.environment for s in pipeline.stages)}:
             self._execute(_PUT_USE, (environment, pipeline.name))
+        self._execute(_DELETE_ACCESS, (pipeline.name,))
+        for principal, reach in reaches(pipeline).items():
+            self._execute(_PUT_ACCESS, (principal, pipeline.name, reach))
         return pipeline
 
     def delete_pipeline(self, name: str) -> None:
-        """Deletes a pipeline, if it is there; its runs stay."""
+        """Deletes a pipeline, if it is there; its runs stay, for administrators to see."""
         self._execute(_DELETE_PIPELINE, (name,))
         self._execute(_DELETE_USES, (name,))
+        self._execute(_DELETE_ACCESS, (name,))
 
     def put_artifact(self, artifact: resources_pb2.Artifact) -> resources_pb2.Artifact:
         """Creates or replaces an artifact; stamps ``create_time``, which a replacement keeps."""
@@ -484,9 +508,52 @@ class Transaction(Reads):
         """Deletes a ciphertext, if it is there."""
         self._execute(_DELETE_SECRET, (name,))
 
-    def put_token(self, sha256: bytes, principal: str) -> None:
-        """Keeps the digest of a principal's token."""
-        self._execute(_PUT_TOKEN, (sha256, principal))
+    def put_principal(self, principal: resources_pb2.Principal) -> resources_pb2.Principal:
+        """Creates or replaces a principal, its members and identities; stamps ``etag`` and times."""
+        _stamp(principal, self.principal(principal.name))
+        self._execute(
+            _PUT_PRINCIPAL,
+            (principal.name, principal.kind, principal.role, principal.display_name, frame(principal)),
+        )
+        self._execute(_DELETE_MEMBERS, (principal.name,))
+        for member in set(principal.members):
+            self._execute(_PUT_MEMBER, (member, principal.name))
+        self._execute(_DELETE_IDENTITIES, (principal.name,))
+        for key in {identity_key(i) for i in principal.identities}:
+            self._execute(_PUT_IDENTITY, (key, principal.name))
+        return principal
+
+    def delete_principal(self, name: str) -> None:
+        """Deletes a principal, if it is there, with its tokens and identities."""
+        self._execute(_DELETE_PRINCIPAL, (name,))
+        self._execute(_DELETE_MEMBERS, (name,))
+        self._execute(_DELETE_IDENTITIES, (name,))
+        self._execute(_DELETE_TOKENS, (name,))
+
+    def put_token(self, token: resources_pb2.Token, digest: bytes) -> resources_pb2.Token:
+        """Keeps a new token with the digest of its secret; stamps ``create_time``.
+
+        Raises:
+            IntegrityError: there is a token of this name.
+        """
+        _now(token.create_time)
+        self._execute(_PUT_TOKEN, (token.name, digest, token.principal, frame(token)))
+        return token
+
+    def replace_first_token(self, token: resources_pb2.Token, digest: bytes) -> None:
+        """Completes a token that the first schema kept without its frame."""
+        self._execute(_REPLACE_FIRST_TOKEN, (digest, frame(token), token.name))
+
+    def revoke_token(self, token: resources_pb2.Token) -> resources_pb2.Token:
+        """Stamps ``revoke_time``, if it has none yet."""
+        if not token.HasField("revoke_time"):
+            _now(token.revoke_time)
+        self._execute(_REPLACE_TOKEN, (frame(token), token.name))
+        return token
+
+    def put_uploader(self, artifact: str, principal: str) -> None:
+        """Notes who has uploaded an artifact, so that they may see it."""
+        self._execute(_PUT_UPLOADER, (artifact, principal))
 
     def remember(
         self, principal: str, request_id: str, method: str, body_sha256: bytes, response: bytes
@@ -497,6 +564,24 @@ class Transaction(Reads):
             self._next_prune = time.monotonic() + _PRUNE_SECONDS
             self._execute(_PRUNE_REQUESTS, (now - REQUEST_KEPT_SECONDS * 10**9,))
         self._execute(_REMEMBER, (principal, request_id, method, body_sha256, now, response))
+
+
+def reaches(pipeline: resources_pb2.Pipeline) -> dict[str, Reach]:
+    """How far each principal that a pipeline names reaches into it."""
+    share = resources_pb2.Share
+    steps = {share.ACCESS_RUN: Reach.RUN, share.ACCESS_EDIT: Reach.EDIT}
+    found: dict[str, Reach] = {}
+    for shared in pipeline.shares:
+        reach = steps.get(shared.access, Reach.SEE)
+        found[shared.principal] = max(reach, found.get(shared.principal, reach))
+    if pipeline.owner:
+        found[pipeline.owner] = Reach.OWN
+    return found
+
+
+def identity_key(identity: resources_pb2.Identity) -> str:
+    """One text for an identity; an issuer holds no white space, and a certificate has none."""
+    return f"{identity.issuer or 'certificate'} {identity.subject or identity.certificate}"
 
 
 def _now(field: Timestamp) -> int:
@@ -519,8 +604,8 @@ def _without_settings(request: pipeline_host_pb2.DeployRequest) -> pipeline_host
 
 
 def _stamp(
-    resource: resources_pb2.Environment | resources_pb2.Pipeline,
-    before: resources_pb2.Environment | resources_pb2.Pipeline | None,
+    resource: resources_pb2.Environment | resources_pb2.Pipeline | resources_pb2.Principal,
+    before: resources_pb2.Environment | resources_pb2.Pipeline | resources_pb2.Principal | None,
 ) -> None:
     resource.etag = secrets.token_hex(8)
     _now(resource.update_time)

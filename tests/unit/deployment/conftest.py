@@ -52,7 +52,15 @@ class Host:
         self.blobs.start()
         encryption = Encryption(self.folder)
         self.environments = Environments(self.config, self.store, encryption)
-        self.deployment = Deployment(self.config, self.store, self.blobs, encryption, self.environments)
+        self.allowed = True
+        self.deployment = Deployment(
+            self.config,
+            self.store,
+            self.blobs,
+            encryption,
+            self.environments,
+            lambda _reads, _run: self.allowed,
+        )
         self.deployment.start()
 
     async def stop(self) -> None:

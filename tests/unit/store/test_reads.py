@@ -15,7 +15,16 @@ from pipelinehost.v1.pipeline_host_pb2 import (
     ListPipelinesResponse,
     ListRunsResponse,
 )
-from pipelinehost.v1.resources_pb2 import Artifact, Environment, Event, Finding, Pipeline, Run, Stage
+from pipelinehost.v1.resources_pb2 import (
+    Artifact,
+    Environment,
+    Event,
+    Finding,
+    Pipeline,
+    Run,
+    Stage,
+    Token,
+)
 from pipelinehost_server.store import Key, Kind, Store, Transaction, reads, tables, transaction
 
 MakeRun = Callable[..., Run]
@@ -89,7 +98,7 @@ async def test_artifacts_secrets_and_tokens(store: Store) -> None:
         transaction.put_secret("a", b"2")
         transaction.put_secret("b", b"3")
         transaction.delete_secret("b")
-        transaction.put_token(b"\0" * 32, "ada")
+        transaction.put_token(Token(name="tokens/00000000", principal="principals/ada"), b"\0" * 32)
 
     await store.write(put)
     first = store.reads.artifact("artifacts/0")
@@ -104,7 +113,13 @@ async def test_artifacts_secrets_and_tokens(store: Store) -> None:
     assert store.reads.artifacts_of("Sales", "1.0", False) == ["artifacts/source"]
     assert store.reads.artifacts_of("Sales", "2.0", True) == []
     assert (store.reads.secret("a"), store.reads.secret("b")) == (b"2", None)
-    assert (store.reads.token(b"\0" * 32), store.reads.token(b"\1" * 32)) == ("ada", None)
+    token = store.reads.token_of(b"\0" * 32)
+    assert token == store.reads.token("tokens/00000000")
+    assert token is not None
+    assert token.principal == "principals/ada"
+    assert token.HasField("create_time")
+    assert store.reads.token_of(b"\1" * 32) is None
+    assert store.reads.tokens_of("principals/ada") == [token]
 
 
 def walk(store: Store, kind: Kind, response: Any, limit: int, **how: Any) -> list[Any]:
@@ -226,6 +241,7 @@ async def test_a_page_that_cannot_be_asked_for(store: Store, kind: Kind, how: An
 async def test_no_question_goes_through_a_whole_history(store: Store) -> None:
     """Each names an index; what is scanned is a small partial index, or read from its end."""
     allowed = {
+        "_FIRST_TOKENS": "SCAN t1",  # once, at the start
         "_HEAD": "SCAN t1",  # backwards, one row
         "_LAST_SEQUENCE": "SEARCH t1",  # max() of the key
         "_UNFINISHED_ALL": "SCAN t1 USING COVERING INDEX run_unfinished",
