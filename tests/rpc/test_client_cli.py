@@ -388,8 +388,10 @@ def test_applying_a_file_a_second_time_changes_nothing(
     golden("apply_dry_run", cli("apply -f x.yaml --dry-run"))
     assert before == {n: p.SerializeToString() for n, p in (host.pipelines | host.environments).items()}
     host.pipelines["pipelines/sales"].etag = "as read"
+    host.pipelines["pipelines/sales"].owner = "principals/ann"
     golden("apply", cli("apply -f x.yaml"))
     assert host.seen("UpdatePipeline")[-1].pipeline.etag == "as read"
+    assert host.seen("UpdatePipeline")[-1].pipeline.owner == "principals/ann"
     assert host.seen("UpdatePipeline")[-1].update_mask.paths == [
         "display_name",
         "stages",

@@ -140,6 +140,7 @@ def _compare_pipeline(client: Client, wanted: Pipeline) -> Change:
         return _creation(
             "pipeline", wanted, lambda check: client.create_pipeline(wanted, validate_only=check)
         )
+    wanted.owner = wanted.owner or there.owner  # a pipeline belongs to somebody, whatever a file leaves out
     fields = _changed_fields(there, wanted)
     wanted.etag = there.etag
     return _update(
