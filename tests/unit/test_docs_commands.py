@@ -8,6 +8,7 @@ import shlex
 import sys
 from argparse import ArgumentParser, _SubParsersAction
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,6 +17,7 @@ import pytest
 
 from pipelinehost.cli import commands
 from pipelinehost.cli.commands import session
+from pipelinehost.cli.failure import USAGE
 from pipelinehost_dataverse.emulator import __main__ as emulator
 from pipelinehost_server import __main__ as server
 
@@ -24,7 +26,7 @@ DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
 PARSERS = {"pipelinehost-server": server._parser, "pipelinehost-emulator": emulator._parser}
 PROGRAM = re.compile(r"pipelinehost(-server|-emulator)? (?=\S)")
 CONFIG = "environments:\n  - name: qa\n    kind: target\n"
-CONTENTS = {".json": "{}", ".yaml": CONFIG, ".zip": "package", ".pem": "x", ".secret": "x"}
+CONTENTS = {".json": "{}", ".jsonl": "{}", ".yaml": CONFIG, ".zip": "package", ".pem": "x", ".secret": "x"}
 
 
 def in_markdown(text: str) -> Iterator[str]:
@@ -123,11 +125,8 @@ def test_a_documented_command_line_is_taken(
     monkeypatch.setattr(sys, "stdin", io.StringIO(CONFIG))
     monkeypatch.setattr(sys, "argv", [program, *arguments])
     monkeypatch.setattr(session, "Client", Nobody)
-    try:
-        code = commands.run()
-    except Asked:
-        code = 0  # everything that can be wrong on this side is told before the host is asked
-    assert code == 0, f"{place}: {call}\n{capsys.readouterr().err}"
+    with suppress(Asked):
+        assert commands.run() != USAGE, f"{place}: {call}\n{capsys.readouterr().err}"
 
 
 def code_of(parser: ArgumentParser, arguments: list[str]) -> object:
