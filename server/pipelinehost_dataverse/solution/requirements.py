@@ -110,7 +110,7 @@ def flows(inventory: Inventory, archive: Archive) -> Iterator[tuple[Found, Flow]
 
 
 def flow_needs(definition: object) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """What a cloud flow's JSON names: connection references, connectors without one, environment variables."""
+    """What a flow's JSON names: connection references, connectors without one, environment variables."""
     references: dict[str, None] = {}
     connectors: dict[str, None] = {}
     variables: dict[str, None] = {}

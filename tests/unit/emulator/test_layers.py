@@ -406,6 +406,30 @@ async def test_an_update_needs_what_its_new_version_needs(qa: Asked) -> None:
     assert await qa.get(path) == []
 
 
+async def test_an_upgrade_cannot_remove_what_it_says_that_it_needs(qa: Asked) -> None:
+    await qa.install(package("Base", "1.0", MAIL, NOTIFY))
+    needs = missing(("connectionreference", "cts_mail"), ("workflow", FLOW))
+    outcome = await qa.install(package("Base", "2.0", NOTIFY, missing=[needs]), upgrade=True)
+    assert (outcome.code, "Solution: Base_Upgrade" in outcome.message) == ("8004F046", True)
+    await delete(qa, "Base_Upgrade")
+    assert (await qa.install(package("Base", "3.0", NOTIFY), upgrade=True)).succeeded, (
+        "its files alone may err"
+    )
+
+
+async def test_what_makers_needed_goes_with_their_customizations(qa: Asked) -> None:
+    await qa.install(package("Base", "1.0", MAIL))
+    await qa.install(package("Extra", "1.0", cloud_flow("Notify")))
+    mail = {"x": {"connection": {"connectionReferenceLogicalName": "cts_Mail"}}}
+    text = json.dumps({"properties": {"connectionReferences": mail}})
+    await done(qa, "PATCH", f"workflows({FLOW})", {"clientdata": text})
+    path = "RetrieveDependenciesForUninstall(SolutionUniqueName='Base')"
+    assert len(await qa.get(path)) == 1
+    call = f"RemoveActiveCustomizations(SolutionComponentName='Workflow',ComponentId={FLOW})"
+    await done(qa, "GET", call)
+    assert await qa.get(path) == []
+
+
 async def test_a_change_goes_on_from_what_is_not_published(qa: Asked) -> None:
     await qa.install(package("Base", "1.0", WebResource("cts_a.js", b"1", type=3)))
     await qa.install(package("Draft", "1.0", WebResource("cts_a.js", b"1", type=1), managed=False))
