@@ -511,7 +511,9 @@ def test_heartbeats_carry_the_place_past_what_a_filter_leaves_out(idle: Bed, cli
 def test_a_drain_ends_a_watch_so_that_it_can_go_on(idle: Bed) -> None:
     watch = idle.stream("WatchEvents", api.WatchEventsRequest())
     token = next(watch).resume_token
-    idle.thread.run(idle.host._guard.drain())
+    guard = idle.host._guard
+    assert guard is not None
+    idle.thread.run(guard.drain())
     with pytest.raises(grpc.RpcError) as ended:
         list(watch)
     assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
@@ -580,7 +582,7 @@ def test_the_table_of_names_names_what_there_is() -> None:
     counterparts = re.findall(r"^\| `\w+` \| `(Event|Run)\.([a-z_.]+)`.*\|$", text, re.MULTILINE)
     assert len(counterparts) == 9
     for message, path in counterparts:
-        descriptor: Any = {"Event": Event, "Run": Run}[message].DESCRIPTOR
+        descriptor: Any = (Event if message == "Event" else Run).DESCRIPTOR
         for name in path.split("."):
             field = descriptor.fields_by_name[name]
             descriptor = field.message_type

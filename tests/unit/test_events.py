@@ -311,3 +311,33 @@ async def test_a_thousand_followers_of_one_run(store: Store, feed: Feed) -> None
     del tasks
     await asyncio.sleep(0)
     assert feed._logs == {}
+
+
+async def test_who_follows_everything_gets_every_event_also_progress(store: Store, feed: Feed) -> None:
+    written = await write(store, *(step(run=f"runs/{n % 5}") for n in range(events._PAGE + 7)))
+    first = feed.follow(events.RECORD, 0)
+    seen: list[int] = []
+    while len(seen) < len(written):
+        seen += await soon(first)
+    gathered = await write(store, progress(1), step(run="environments/qa"), progress(2), progress(3))
+    late = feed.follow(events.RECORD, written[-1])
+    assert await soon(first) == gathered
+    assert await soon(late) == gathered
+    assert seen == written
+    of_run = feed.follow(RUN, written[-1])
+    assert await soon(of_run) == gathered[-1:]
+    for following in (first, late, of_run):
+        await following.aclose()  # type: ignore[attr-defined]  # an asynchronous generator
+
+
+async def test_who_follows_everything_and_falls_behind_misses_nothing(store: Store, feed: Feed) -> None:
+    following = feed.follow(events.RECORD, 0)
+    await write(store, step())
+    seen = await soon(following)
+    count = 2 * events._KEPT + 100
+    for begin in range(0, count, 100):
+        await write(store, *(step(str(begin + n), f"runs/{n}") for n in range(100)))
+    while len(seen) < count + 1:
+        seen += await soon(following)
+    assert seen == list(range(1, count + 2))
+    await following.aclose()  # type: ignore[attr-defined]  # an asynchronous generator
