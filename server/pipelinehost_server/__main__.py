@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pipelinehost_server.config import Config
 
-_EXTRA = ("cryptography", "grpc_health", "grpc_reflection", "httpx", "lxml", "peewee")
+_EXTRA = ("cryptography", "grpc_health", "grpc_reflection", "httpx", "jwt", "lxml", "peewee")
 """What the program imports that a wheel without the extra [server] does not bring."""
 _EXAMPLES = """\
 examples:
@@ -60,18 +60,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     # Only now: help and wrong usage are answered without loading what takes a second.
     from pipelinehost.errors import PipelineHostError
-    from pipelinehost_server.app import AddressRefused, rotate_key, serve
+    from pipelinehost_server.app import AddressRefused, new_administrator_token, rotate_key, serve
     from pipelinehost_server.encryption import KeyUnusable, SealBroken
+    from pipelinehost_server.issuer import KeysUnusable
     from pipelinehost_server.store import StoreLocked, StoreTooNew
 
     _log_to_stderr(options.log_level)
     if options.command == "rotate-key":
         work = rotate_key(options.data)
+    elif options.command == "new-admin-token":
+        work = new_administrator_token(options.data)
     else:
         work = serve(
             Config(
                 folder=options.data,
                 address=options.address,
+                certificate=options.certificate,
+                key=options.key,
+                client_ca=options.client_ca,
+                oidc_issuer=options.oidc_issuer,
+                oidc_audience=options.oidc_audience,
+                oidc_claim=options.oidc_claim,
+                oidc_keys=options.oidc_keys,
                 region=options.region,
                 allow_cross_region=options.allow_cross_region,
                 embedded_pace=options.embedded_pace,
@@ -82,6 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         asyncio.run(work)
     except (
         AddressRefused,
+        KeysUnusable,
         KeyUnusable,
         OSError,
         PipelineHostError,
@@ -122,7 +133,39 @@ def _parser() -> argparse.ArgumentParser:
         "--address",
         default=default.address,
         metavar="HOST:PORT",
-        help="loopback address to serve on; port 0 means any free one (default: %(default)s)",
+        help="address to serve on, on loopback unless there is a certificate; port 0 means any free one "
+        "(default: %(default)s)",
+    )
+    serving.add_argument(
+        "--certificate", type=Path, metavar="FILE", help="certificate chain of the host, PEM: encrypts"
+    )
+    serving.add_argument("--key", type=Path, metavar="FILE", help="private key of the certificate, PEM")
+    serving.add_argument(
+        "--client-ca",
+        type=Path,
+        metavar="FILE",
+        help="authorities, PEM: every client needs a certificate of theirs, which may stand for a token",
+    )
+    serving.add_argument(
+        "--oidc-issuer",
+        default="",
+        metavar="URL",
+        help="accept tokens of this issuer, whose principals name it in their identities",
+    )
+    serving.add_argument(
+        "--oidc-audience", default="", metavar="TEXT", help="what the issuer's tokens call this host"
+    )
+    serving.add_argument(
+        "--oidc-claim",
+        default=default.oidc_claim,
+        metavar="NAME",
+        help="what names the bearer: sub, or oid for Entra ID (default: %(default)s)",
+    )
+    serving.add_argument(
+        "--oidc-keys",
+        type=Path,
+        metavar="FILE",
+        help="the issuer's keys (JWKS), where the host cannot ask the issuer for them",
     )
     serving.add_argument(
         "--region",
@@ -156,7 +199,16 @@ def _parser() -> argparse.ArgumentParser:
     rotating.add_argument(
         "--data", type=Path, required=True, metavar="FOLDER", help="data folder of a host that is stopped"
     )
-    for command in (serving, rotating):
+    renewing = commands.add_parser(
+        "new-admin-token",
+        help="make a new token of the administrator, where it was lost",
+        description="Makes a new token of principals/admin of a stopped host, and leaves it in the file "
+        "admin-token of the data folder. A disabled administrator is enabled again.",
+    )
+    renewing.add_argument(
+        "--data", type=Path, required=True, metavar="FOLDER", help="data folder of a host that is stopped"
+    )
+    for command in (serving, rotating, renewing):
         command.add_argument(
             "--log-level",
             default="info",

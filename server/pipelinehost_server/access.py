@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
+import hmac
 import logging
 import operator
 import os
@@ -15,14 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from cryptography import x509
 from google.protobuf.message import Message
 
 from pipelinehost import names
 from pipelinehost.errors import NotFound, PermissionDenied, Unauthenticated
 from pipelinehost.v1.errors_pb2 import ErrorReason
-from pipelinehost.v1.resources_pb2 import Event, Principal, Run, Token
-from pipelinehost_server.encryption import Encryption
-from pipelinehost_server.store import VISIBLE, Kind, Operator, Reach, Reads, Store, Transaction
+from pipelinehost.v1.resources_pb2 import Event, Identity, Principal, Run, Token
+from pipelinehost_server.issuer import Issuer, NotAccepted
+from pipelinehost_server.store import VISIBLE, Kind, Operator, Reach, Reads, Store, Transaction, identity_key
 
 ADMINISTRATOR: Final = "principals/admin"
 """The principal that the host's first token belongs to."""
@@ -204,13 +206,19 @@ class Caller:
 class Access:
     """Knows who calls, and decides what they may do.
 
-    A token is 256 random bits. Of it the store has an HMAC under the host's key: whoever steals the store can
-    neither sign in nor try tokens out.
+    A token is 256 random bits. Of it the store has an HMAC under a secret that lies encrypted: whoever steals
+    the store can neither sign in nor try tokens out.
+
+    Args:
+        store: of the principals.
+        secret: of this store, for the HMAC; with another one no token is known.
+        issuer: whose tokens are accepted beside the host's own.
     """
 
-    def __init__(self, store: Store, encryption: Encryption) -> None:
+    def __init__(self, store: Store, secret: bytes, issuer: Issuer | None = None) -> None:
         self._store = store
-        self._encryption = encryption
+        self._pepper = hmac.digest(secret, b"bearer tokens", "sha256")
+        self._issuer = issuer
         self._known: dict[bytes, tuple[Caller, float]] = {}
         self._listeners: list[Callable[[], None]] = []
         store.listen(self._on_events)
@@ -237,16 +245,50 @@ class Access:
         known = self._known.get(key)
         if known is not None and time.time() < known[1]:
             return known[0]
+        reads, until = self._store.reads, float("inf")
+        if _TOKEN.fullmatch(token):
+            found = reads.token_of(self._digest(key))
+            caller = None if found is None else self._of_token(reads, found)
+            if found is not None and found.HasField("expire_time"):
+                until = found.expire_time.ToNanoseconds() / 1e9
+        else:
+            caller, until = self._of_issuer(reads, token)
+        return self._remembered(key, caller, until)
+
+    def identify_certificate(self, pem: bytes) -> Caller:
+        """The caller that a client certificate belongs to, whose chain the connection has checked.
+
+        Raises:
+            Unauthenticated: it names nobody, or more than one, or has expired since.
+        """
+        key = hashlib.sha256(pem).digest()
+        known = self._known.get(key)
+        if known is not None and time.time() < known[1]:
+            return known[0]
         reads = self._store.reads
-        found = reads.token_of(self._digest(key)) if _TOKEN.fullmatch(token) else None
-        caller = None if found is None else self._of_token(reads, found)
-        if found is None or caller is None:
+        alternative, until = _alternative_names(pem)
+        meant = {reads.identified(identity_key(Identity(certificate=name))) for name in alternative} - {None}
+        name = meant.pop() if len(meant) == 1 else None
+        return self._remembered(key, caller(reads, name) if name else None, until)
+
+    def _remembered(self, key: bytes, caller: Caller | None, until: float) -> Caller:
+        if caller is None or time.time() >= until:
             raise unknown()
         if len(self._known) >= KNOWN:
             self._known.clear()
-        until = found.expire_time.ToNanoseconds() / 1e9 if found.HasField("expire_time") else float("inf")
         self._known[key] = caller, until
         return caller
+
+    def _of_issuer(self, reads: Reads, token: str) -> tuple[Caller | None, float]:
+        if self._issuer is None:
+            return None, 0.0
+        try:
+            bearer = self._issuer.verify(token)
+        except NotAccepted as error:
+            _LOG.debug("a token was not accepted: %s", error)
+            return None, 0.0
+        name = reads.identified(identity_key(Identity(issuer=self._issuer.name, subject=bearer.subject)))
+        return (caller(reads, name) if name else None), bearer.until
 
     def _of_token(self, reads: Reads, token: Token) -> Caller | None:
         if token.HasField("revoke_time"):
@@ -392,7 +434,7 @@ class Access:
         return _name(secret), secret, self._digest(_sha256(secret))
 
     def _digest(self, sha256: bytes) -> bytes:
-        return bytes.fromhex(self._encryption.fingerprint(f"token {sha256.hex()}"))
+        return hmac.digest(self._pepper, sha256, "sha256")
 
 
 def caller(reads: Reads, name: str, token: str = "") -> Caller | None:
@@ -430,6 +472,24 @@ def reach(reads: Reads, caller: Caller, pipeline: str) -> int:
     while found and caller.role < _LEAST[Reach(found)]:
         found -= 1
     return found
+
+
+def _alternative_names(pem: bytes) -> tuple[set[str], float]:
+    """The names of a certificate, each with its type, and when it expires."""
+    try:
+        certificate = x509.load_pem_x509_certificate(pem)
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (ValueError, x509.ExtensionNotFound):
+        return set(), 0.0
+    typed: dict[str, type[x509.DNSName | x509.UniformResourceIdentifier | x509.RFC822Name]] = {
+        "DNS": x509.DNSName,
+        "URI": x509.UniformResourceIdentifier,
+        "email": x509.RFC822Name,
+    }
+    alternative = {
+        f"{word}:{name}" for word, kind in typed.items() for name in found.get_values_for_type(kind)
+    }
+    return alternative, certificate.not_valid_after_utc.timestamp()
 
 
 def absent(name: str, message: str = "") -> NotFound:

@@ -9,6 +9,7 @@ import re
 import secrets
 import shlex
 import signal
+import ssl
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +23,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from pipelinehost.address import Address
 from pipelinehost.v1 import artifacts_pb2, pipeline_host_pb2
 from pipelinehost.v1.resources_pb2 import Event
-from pipelinehost_server.access import Access, may_go_on
+from pipelinehost_server.access import ADMINISTRATOR, Access, may_go_on
 from pipelinehost_server.api.artifacts import Artifacts
 from pipelinehost_server.api.guard import Guard, Rpc, generic_handler
 from pipelinehost_server.api.host import VERSION, PipelineHost
@@ -42,6 +43,7 @@ from pipelinehost_server.encryption import (
     SealBroken,
 )
 from pipelinehost_server.events import Feed
+from pipelinehost_server.issuer import Issuer
 from pipelinehost_server.store import Store, Transaction
 
 _SWITCH_SECONDS = 0.0005
@@ -96,6 +98,7 @@ class Host:
         self._state_file = state_file
         self._store = Store(config.folder, config.address)
         self._guard: Guard | None = None
+        self._issuer: Issuer | None = None
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
         self._deployment: Deployment | None = None
@@ -116,7 +119,7 @@ class Host:
             StoreTooNew: a newer program has written the store.
             PolicyIncomplete: an RPC has no policy entry.
         """
-        host, port = parse_address(self._config.address)
+        host, port = parse_address(self._config.address, encrypted=self._config.certificate is not None)
         for service in _SERVICES:
             await self._health.set(service.full_name, health_pb2.HealthCheckResponse.NOT_SERVING)
         await self._health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
@@ -139,8 +142,13 @@ class Host:
         record = Record(store, await signing_key(store, encryption))
         pages = Pages(store.reads, secret)
         watch = Watch(store, feed, secret, config.heartbeat_seconds)
-        access = Access(store, encryption)
-        self._guard = guard = Guard(access)
+        if config.oidc_issuer:
+            self._issuer = Issuer(
+                config.oidc_issuer, config.oidc_audience, config.oidc_claim, config.oidc_keys
+            )
+            await self._issuer.start()
+        access = Access(store, secret, self._issuer)
+        self._guard = guard = Guard(access, certificates=config.client_ca is not None)
         own = PipelineHost(config, store, environments, deployment, pages, watch, record, secret, access)
         self.services = {
             _PIPELINE_HOST: guard.protect(_PIPELINE_HOST, own, Principals(store, access, pages, own.once)),
@@ -153,7 +161,12 @@ class Host:
         self._server = server = grpc.aio.server(options=_OPTIONS)
         server.add_generic_rpc_handlers([generic_handler(s, methods) for s, methods in self.services.items()])
         try:
-            bound = server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+            where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            credentials = _credentials(config)
+            if credentials is None:
+                bound = server.add_insecure_port(where)
+            else:
+                bound = server.add_secure_port(where, credentials)
         except RuntimeError:
             bound = 0
         if bound == 0:
@@ -197,6 +210,8 @@ class Host:
             await self._guard.drain()
         if self._server is not None:
             await self._server.stop(grace)
+        if self._issuer is not None:
+            await self._issuer.stop()
         if self._deployment is not None:
             await self._deployment.stop()
         if self._environments is not None:
@@ -264,7 +279,32 @@ async def rotate_key(folder: Path) -> None:
     sys.stdout.write(f"{told}. The key {old} opens only backups that were made before.\n")
 
 
-def parse_address(text: str) -> tuple[str, int]:
+def _credentials(config: Config) -> grpc.ServerCredentials | None:
+    """What the host encrypts with; ``None`` where it does not.
+
+    Raises:
+        AddressRefused: a file cannot be read, or certificate and key do not belong together.
+    """
+    if config.certificate is None or config.key is None:
+        if config.certificate or config.key or config.client_ca:
+            raise AddressRefused("--certificate and --key go together, and --client-ca needs both")
+        return None
+    try:
+        # grpc takes any bytes, and then every handshake fails.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(config.certificate, config.key)
+        if config.client_ca is not None:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(config.client_ca)
+        pair = (config.key.read_bytes(), config.certificate.read_bytes())
+        authorities = None if config.client_ca is None else config.client_ca.read_bytes()
+    except OSError as error:  # of which ssl's own error is one
+        raise AddressRefused(
+            f"the certificate {config.certificate}, its key {config.key} or the authorities cannot be used: "
+            f"{error}"
+        ) from error
+    return grpc.ssl_server_credentials([pair], authorities, require_client_auth=authorities is not None)
+
+
+def parse_address(text: str, *, encrypted: bool = False) -> tuple[str, int]:
     """Host and port to serve on; port 0 means any free one.
 
     Raises:
@@ -276,12 +316,31 @@ def parse_address(text: str) -> tuple[str, int]:
             f"{text!r} is not an address of the form host:port, such as 127.0.0.1:50051 or [::1]:0"
         )
     host, port = found[1] or found[2], int(found[3])
-    if not Address(host, port).is_loopback:
+    if not encrypted and not Address(host, port).is_loopback:
         raise AddressRefused(
-            f"{text} is not on loopback, and without TLS tokens would travel unencrypted: use 127.0.0.1, and "
-            "a proxy or a tunnel that ends TLS on this machine"
+            f"{text} is not on loopback, and without TLS tokens would travel unencrypted: give the host a "
+            "certificate with --certificate and --key, or use 127.0.0.1 and a proxy that ends TLS on this "
+            "machine"
         )
     return host, port
+
+
+async def new_administrator_token(folder: Path) -> None:
+    """Makes a new token of the first administrator of a stopped host, whom it brings back if need be.
+
+    Raises:
+        StoreLocked: the host runs.
+    """
+    if not (folder / "pipelinehost.db").exists():
+        raise AddressRefused(f"{folder} is no data folder of a host: there is no pipelinehost.db in it")
+    store = Store(folder)
+    await store.open()
+    try:
+        access = Access(store, await _token_secret(store, Encryption(folder)))
+        path = await access.new_administrator_token(folder)
+    finally:
+        await store.close()
+    sys.stdout.write(f"a new token of {ADMINISTRATOR} lies in {path}\n")
 
 
 async def _token_secret(store: Store, encryption: Encryption) -> bytes:

@@ -14,6 +14,20 @@ class Config:
     """Where everything is kept: the store, the packages, the key and the embedded environments."""
     address: str = "127.0.0.1:50051"
     """Host and port to serve on."""
+    certificate: Path | None = None
+    """Certificate chain of the host, PEM; with it every connection is encrypted."""
+    key: Path | None = None
+    """Private key of the certificate, PEM."""
+    client_ca: Path | None = None
+    """Authorities whose client certificates are accepted, PEM; with it every client needs one."""
+    oidc_issuer: str = ""
+    """Issuer whose tokens are accepted beside the host's own; empty for none."""
+    oidc_audience: str = ""
+    """What the issuer's tokens call this host."""
+    oidc_claim: str = "sub"
+    """What names the bearer of such a token."""
+    oidc_keys: Path | None = None
+    """The issuer's keys, where it is not to be asked for them."""
     region: str = ""
     """Region of the host; empty means that it is not compared."""
     allow_cross_region: bool = False

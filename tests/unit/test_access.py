@@ -17,7 +17,6 @@ from pipelinehost.v1.errors_pb2 import ErrorReason
 from pipelinehost.v1.resources_pb2 import Environment, Event, Pipeline, Principal, Run, Share, Token
 from pipelinehost_server import access as module
 from pipelinehost_server.access import POLICY, Access, Caller, Permission, may_go_on
-from pipelinehost_server.encryption import Encryption
 from pipelinehost_server.store import Reach, Store, migrations
 
 HOST = "/pipelinehost.v1.PipelineHost/"
@@ -33,7 +32,7 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 
 def opened(store: Store, folder: Path) -> Access:
-    return Access(store, Encryption(folder))
+    return Access(store, b"a secret of " + str(folder).encode())
 
 
 async def person(store: Store, slug: str, role: str = "MAKER", **fields: Any) -> str:
@@ -90,9 +89,8 @@ async def test_who_steals_the_store_has_nothing_to_try_tokens_against(store: Sto
         sha256(token.encode()).hexdigest().encode(),
     ):
         assert form not in kept
-    (tmp_path / "other").mkdir()
-    with pytest.raises(Unauthenticated):  # another key, the same store
-        Access(store, Encryption(tmp_path / "other")).identify(token)
+    with pytest.raises(Unauthenticated):  # another secret, the same store
+        Access(store, b"another secret").identify(token)
 
 
 async def test_a_start_that_was_cut_off_keeps_the_token_it_wrote(store: Store, tmp_path: Path) -> None:

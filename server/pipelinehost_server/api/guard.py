@@ -129,8 +129,10 @@ class _Stream:
 class Guard:
     """Identity, permission, shape, time limit and errors, the same for every method of every service."""
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Access, *, certificates: bool = False) -> None:
+        """``certificates`` lets a client's certificate stand for a token."""
         self._access = access
+        self._certificates = certificates
         self._streams: set[_Stream] = set()
         self._sweeping: asyncio.TimerHandle | None = None
         self._rechecking: asyncio.TimerHandle | None = None
@@ -179,12 +181,14 @@ class Guard:
                 _end(stream, _stopping())
 
     def _identify(self, method: str, context: Any) -> Caller:  # a grpc.aio context, or the bridge's
-        for key, value in context.invocation_metadata() or ():
-            if key == "authorization":
-                scheme, _, token = value.partition(" ")
-                if scheme.lower() == "bearer" and token:
-                    return self._access.identify(token)
-                break
+        sent = [value for key, value in context.invocation_metadata() or () if key == "authorization"]
+        if len(sent) == 1:
+            scheme, _, token = sent[0].partition(" ")
+            if scheme.lower() == "bearer" and token:
+                return self._access.identify(token)
+        elif not sent and self._certificates:
+            for pem in context.auth_context().get("x509_pem_cert", ()):
+                return self._access.identify_certificate(pem)
         raise Unauthenticated(
             ErrorReason.ERROR_REASON_TOKEN_MISSING,
             f"{method.rpartition('/')[2]} needs a bearer token",
