@@ -51,7 +51,7 @@ def host(tmp_path: Path) -> Iterator[FakeHost]:
 
 def test_the_token_travels_over_tls_to_a_host_that_is_trusted(host: FakeHost, tmp_path: Path) -> None:
     with Client(host.address, token="secret", ca_file=tmp_path / "ca.pem") as client:
-        assert client.host().caller == "principals/admin"
+        assert client.host().caller == "admin"
     assert host.metadata[0]["authorization"] == "Bearer secret"
 
 

@@ -400,6 +400,19 @@ def test_events_of_unfinished_runs_and_after_them_stay(idle: Bed, client: Client
     assert [r.run.state for r in watch if r.HasField("run")] == [Run.STATE_CANCELLED]
 
 
+@pytest.mark.parametrize("before", [Timestamp(nanos=-1), Timestamp(seconds=2**62), None])
+def test_what_is_no_time_is_refused(idle: Bed, before: Timestamp | None) -> None:
+    with pytest.raises(errors.InvalidArgument, match="before"):
+        idle.call("PruneEvents", api.PruneEventsRequest(before=before, force=True))
+
+
+def test_times_that_are_far_off_are_times(idle: Bed) -> None:
+    early, late = Timestamp(seconds=-62135596800), Timestamp(seconds=253402300799)
+    with pytest.raises(errors.FailedPrecondition, match="nothing to drop"):
+        idle.call("PruneEvents", api.PruneEventsRequest(before=early, force=True))
+    assert idle.call("PruneEvents", api.PruneEventsRequest(before=late, force=True)).checkpoint.dropped
+
+
 def test_a_repeated_request_drops_once(idle: Bed) -> None:
     happen(idle, 3)
     request = api.PruneEventsRequest(before=tomorrow(), force=True, request_id="once")

@@ -24,6 +24,8 @@ _KEY: Final = "host/record"
 _PART: Final = 1_000
 """Events that are checked between two looks of the loop; some milliseconds."""
 _TOLD: Final = 20_000
+_LATEST: Final = 2**63 - 1
+"""In nanoseconds since 1970; the store knows no time that is farther off."""
 _LINES: Final = 100
 """Events that are exported in one message: with both states of a large pipeline it stays under 4 MiB."""
 
@@ -126,10 +128,14 @@ class Record:
             InvalidArgument: the time is missing, or a head was not signed by this host.
             FailedPrecondition: there is nothing to drop, or it was not exported.
         """
+        try:
+            before = request.before.ToNanoseconds()
+        except ValueError:
+            raise invalid([Violation("before", "is no time")]) from None
         if not request.HasField("before"):
             raise invalid([Violation("before", "is required")])
+        before = max(-_LATEST, min(before, _LATEST))
         self._require_signed(request.exports, "exports")
-        before = request.before.ToNanoseconds()
 
         def decide(reads: Reads) -> Event:
             first, last = reads.first_sequence(), reads.first_event_to_keep(before) - 1
