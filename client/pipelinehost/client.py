@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self, TypedDict, TypeVar, Unpack
@@ -44,10 +45,12 @@ from pipelinehost.v1.resources_pb2 import (
     Finding,
     ImportMode,
     Pipeline,
+    Principal,
     RecordHead,
     Run,
     Setting,
     Solution,
+    Token,
 )
 
 FINISHED = frozenset({Run.STATE_SUCCEEDED, Run.STATE_FAILED, Run.STATE_CANCELLED})
@@ -258,6 +261,68 @@ class Client:
             before=before, exports=exports, force=force, request_id=_new_id(), validate_only=validate_only
         )
         return self._call(self._host.PruneEvents, request)
+
+    # Principals
+
+    def principals(
+        self, filter: str = "", *, order_by: str = "", page_size: int = 200
+    ) -> Iterator[Principal]:
+        """Principals by name: all for who may share pipelines, the caller and their groups for others."""
+        request = api.ListPrincipalsRequest(filter=filter, order_by=order_by, page_size=page_size)
+        return self._pages(self._host.ListPrincipals, request, "principals")
+
+    def principal(self, name: str) -> Principal:
+        """One principal."""
+
+        def get(full: str) -> Principal:
+            return self._call(self._host.GetPrincipal, api.GetPrincipalRequest(name=full))
+
+        return _named("principal", name, get, self.principals)
+
+    def create_principal(self, principal: Principal, *, validate_only: bool = False) -> Principal:
+        """Makes somebody known to the host."""
+        request = api.CreatePrincipalRequest(
+            principal=principal, request_id=_new_id(), validate_only=validate_only
+        )
+        return self._call(self._host.CreatePrincipal, request)
+
+    def update_principal(
+        self, principal: Principal, fields: Sequence[str] = (), *, validate_only: bool = False
+    ) -> Principal:
+        """Changes the given fields, or all; over what was read only, where `principal` has an etag."""
+        request = api.UpdatePrincipalRequest(
+            principal=principal,
+            update_mask=FieldMask(paths=fields) if fields else None,
+            request_id=_new_id(),
+            validate_only=validate_only,
+        )
+        return self._call(self._host.UpdatePrincipal, request)
+
+    def delete_principal(self, name: str, *, etag: str = "", validate_only: bool = False) -> None:
+        """Deletes a principal that nothing names, with its tokens."""
+        request = api.DeletePrincipalRequest(
+            name=self.principal(name).name, etag=etag, request_id=_new_id(), validate_only=validate_only
+        )
+        self._call(self._host.DeletePrincipal, request)
+
+    def create_token(
+        self, principal: str, *, description: str = "", expires: datetime | None = None
+    ) -> api.CreateTokenResponse:
+        """Makes a token: the answer holds its secret, which nothing tells again."""
+        request = api.CreateTokenRequest(principal=self.principal(principal).name, description=description)
+        if expires is not None:
+            request.expire_time.FromDatetime(expires)
+        return self._call(self._host.CreateToken, request)
+
+    def tokens(self, principal: str) -> Iterator[Token]:
+        """The tokens of a principal, revoked and expired ones among them."""
+        request = api.ListTokensRequest(principal=self.principal(principal).name, page_size=200)
+        return self._pages(self._host.ListTokens, request, "tokens")
+
+    def revoke_token(self, name: str) -> Token:
+        """Refuses a token from now on."""
+        full = name if name.startswith("tokens/") else f"tokens/{name}"
+        return self._call(self._host.RevokeToken, api.RevokeTokenRequest(name=full, request_id=_new_id()))
 
     # Environments
 

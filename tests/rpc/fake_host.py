@@ -258,6 +258,19 @@ class _Host(pipeline_host_pb2_grpc.PipelineHostServicer):
     async def GetHost(self, request: Any, context: Any) -> Any:
         return api.Host(version="0.1.0", region="europe", caller="admin")
 
+    async def _not_here(self, request: Any, context: Any) -> Any:
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "tests use a real host for this")
+
+    GetPrincipal = ListPrincipals = CreatePrincipal = UpdatePrincipal = DeletePrincipal = _not_here
+    CreateToken = ListTokens = RevokeToken = _not_here
+    PruneEvents = _not_here
+
+    async def _no_stream(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        await self._not_here(request, context)
+        yield None
+
+    ExportEvents = VerifyEvents = WatchEvents = _no_stream
+
     @_guarded
     async def GetEnvironment(self, request: Any, context: Any) -> Any:
         return _one(self.host.environments, request.name)

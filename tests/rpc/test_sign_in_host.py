@@ -319,8 +319,8 @@ def test_every_address_may_be_served_with_a_certificate_and_none_without(
     bed = Bed(tmp_path / "data", address="0.0.0.0:0", certificate=certificate, key=key)
     with Client(f"127.0.0.1:{bed.host.address.port}", token=bed.token, ca_file=authority.pem) as client:
         assert client.host().caller == "principals/admin"
-    with pytest.raises(grpc.RpcError):  # in the clear
-        clear: Any = grpc.insecure_channel(f"127.0.0.1:{bed.host.address.port}")
+    clear: Any = grpc.insecure_channel(f"127.0.0.1:{bed.host.address.port}")
+    with pytest.raises(grpc.RpcError):
         clear.unary_unary("/x")(b"", timeout=3)
     bed.close()
 

@@ -26,7 +26,15 @@ DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
 PARSERS = {"pipelinehost-server": server._parser, "pipelinehost-emulator": emulator._parser}
 PROGRAM = re.compile(r"pipelinehost(-server|-emulator)? (?=\S)")
 CONFIG = "environments:\n  - name: qa\n    kind: target\n"
-CONTENTS = {".json": "{}", ".jsonl": "{}", ".yaml": CONFIG, ".zip": "package", ".pem": "x", ".secret": "x"}
+CONTENTS = {
+    ".json": "{}",
+    ".jsonl": "{}",
+    ".yaml": CONFIG,
+    ".zip": "package",
+    ".pem": "x",
+    ".secret": "x",
+    ".token": "x",
+}
 
 
 def in_markdown(text: str) -> Iterator[str]:

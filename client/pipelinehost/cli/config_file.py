@@ -1,4 +1,4 @@
-"""Environments and pipelines in a YAML file: read strictly, compared field by field, written back the same.
+"""Principals, environments and pipelines in a YAML file: read strictly, compared, written back the same.
 
 The keys are the fields of the messages; names may be short (``qa`` for ``environments/qa``). A file says
 everything about a resource that it names: what it leaves out is empty.
@@ -21,10 +21,14 @@ from pipelinehost import names
 from pipelinehost.cli.console import clean, plain
 from pipelinehost.client import Client
 from pipelinehost.errors import NotFound
-from pipelinehost.v1.resources_pb2 import Environment, Pipeline
+from pipelinehost.v1.resources_pb2 import Environment, Pipeline, Principal
 
 _SET_BY_HOST = frozenset({"etag", "create_time", "update_time", "organization_id"})
-_LISTS: dict[str, type[Environment] | type[Pipeline]] = {"environments": Environment, "pipelines": Pipeline}
+_LISTS: dict[str, type[Environment] | type[Pipeline] | type[Principal]] = {
+    "principals": Principal,
+    "environments": Environment,
+    "pipelines": Pipeline,
+}
 
 
 class ConfigError(Exception):
@@ -35,6 +39,7 @@ class ConfigError(Exception):
 class Config:
     """What a configuration file holds, in its order."""
 
+    principals: list[Principal] = field(default_factory=list)
     environments: list[Environment] = field(default_factory=list)
     pipelines: list[Pipeline] = field(default_factory=list)
 
@@ -43,7 +48,7 @@ class Config:
 class Change:
     """What applying does to one resource."""
 
-    kind: Literal["environment", "pipeline"]
+    kind: Literal["principal", "environment", "pipeline"]
     name: str
     action: Literal["create", "update", "nothing"]
     fields: tuple[str, ...]
@@ -84,6 +89,8 @@ def read(text: str, source: str) -> Config:
 def write(config: Config) -> str:
     """The file that says what the resources say; `read` gives the same resources back."""
     root: dict[str, Any] = {}
+    if config.principals:
+        root["principals"] = [_shown(p) for p in config.principals]
     if config.environments:
         root["environments"] = [_shown(e) for e in config.environments]
     if config.pipelines:
@@ -108,11 +115,36 @@ def _quoted(value: Any) -> Any:
 
 
 def compare(client: Client, config: Config) -> Iterator[Change]:
-    """What applying the file would do, resource by resource: environments first, as pipelines need them."""
+    """What applying the file would do, resource by resource, in the order in which they need each other."""
+    for principal in sorted(config.principals, key=_late):
+        yield _compare_principal(client, principal)
     for environment in config.environments:
         yield _compare_environment(client, environment)
     for pipeline in config.pipelines:
         yield _compare_pipeline(client, pipeline)
+
+
+def _late(principal: Principal) -> int:
+    """Persons before their services, and both before their groups."""
+    return principal.kind
+
+
+def _compare_principal(client: Client, wanted: Principal) -> Change:
+    try:
+        there = client.principal(wanted.name)
+    except NotFound:
+        return _creation(
+            "principal", wanted, lambda check: client.create_principal(wanted, validate_only=check)
+        )
+    fields = _changed_fields(there, wanted)
+    wanted.etag = there.etag
+    return _update(
+        "principal",
+        there,
+        wanted,
+        fields,
+        lambda check: client.update_principal(wanted, fields, validate_only=check),
+    )
 
 
 def _compare_environment(client: Client, wanted: Environment) -> Change:
@@ -153,15 +185,17 @@ def _compare_pipeline(client: Client, wanted: Pipeline) -> Change:
 
 
 def _creation(
-    kind: Literal["environment", "pipeline"], wanted: Environment | Pipeline, do: Callable[[bool], object]
+    kind: Literal["principal", "environment", "pipeline"],
+    wanted: Environment | Pipeline | Principal,
+    do: Callable[[bool], object],
 ) -> Change:
     return Change(kind, wanted.name, "create", (), tuple(_differences({}, _shown(wanted))), do)
 
 
 def _update(
-    kind: Literal["environment", "pipeline"],
-    there: Environment | Pipeline,
-    wanted: Environment | Pipeline,
+    kind: Literal["principal", "environment", "pipeline"],
+    there: Environment | Pipeline | Principal,
+    wanted: Environment | Pipeline | Principal,
     fields: tuple[str, ...],
     do: Callable[[bool], object],
 ) -> Change:
@@ -182,15 +216,26 @@ def _meaning(value: Any) -> Any:
     return [_meaning(v) for v in value] if isinstance(value, list) else value
 
 
-def _shown(resource: Environment | Pipeline) -> dict[str, Any]:
+def _shown(resource: Environment | Pipeline | Principal) -> dict[str, Any]:
     shown: dict[str, Any] = _meaning({k: v for k, v in plain(resource).items() if k not in _SET_BY_HOST})
     shown["name"] = names.slug(resource.name)
-    if "kind" in shown:
-        shown["kind"] = shown["kind"].lower()
+    for key in ("kind", "role"):
+        if key in shown:
+            shown[key] = shown[key].lower()
     if "method" in shown.get("sign_in", {}):
         shown["sign_in"]["method"] = shown["sign_in"]["method"].lower()
-    if not shown.get("allow_redeployment", True):
-        del shown["allow_redeployment"]
+    for key in ("allow_redeployment", "disabled"):
+        if not shown.get(key, True):
+            del shown[key]
+    for key in ("owner", "person"):
+        if key in shown:
+            shown[key] = names.slug(shown[key])
+    for key in ("makers", "members"):
+        if key in shown:
+            shown[key] = [names.slug(p) for p in shown[key]]
+    for share in shown.get("shares", []):
+        share["principal"] = names.slug(share["principal"])
+        share["access"] = share["access"].lower()
     if "development_environments" in shown:
         shown["development_environments"] = [names.slug(e) for e in shown["development_environments"]]
     for stage in shown.get("stages", []):
@@ -216,7 +261,7 @@ def _differences(before: Any, after: Any, path: str = "") -> Iterator[tuple[str,
         yield path, _told(False if before is None and after is True else before), _told(after)
 
 
-_KEYS = ("name", "schema_name", "logical_name")
+_KEYS = ("name", "schema_name", "logical_name", "principal", "certificate", "subject")
 
 
 def _keyed(*lists: list[Any] | None) -> bool:
@@ -243,7 +288,9 @@ class _Reader:
     def config(self, root: Any) -> Config:
         config = Config()
         if not isinstance(root, dict):
-            self.problems.append((1, "write `environments:` and `pipelines:`, each with a list."))
+            self.problems.append(
+                (1, "write `principals:`, `environments:` and `pipelines:`, each with a list.")
+            )
             return config
         for key, listed in root.items():
             if key not in _LISTS:
@@ -266,12 +313,22 @@ class _Reader:
                 seen.add(resource.name)
                 if isinstance(resource, Pipeline):
                     self._names_in(resource, at)
+                if isinstance(resource, Environment):
+                    resource.makers[:] = [self._full(at, "principals", p) for p in resource.makers]
+                if isinstance(resource, Principal):
+                    resource.members[:] = [self._full(at, "principals", p) for p in resource.members]
+                    if resource.person:
+                        resource.person = self._full(at, "principals", resource.person)
                 into.append(resource)
 
     def _names_in(self, pipeline: Pipeline, at: int) -> None:
         pipeline.development_environments[:] = [
             self._full(at, "environments", e) for e in pipeline.development_environments
         ]
+        if pipeline.owner:
+            pipeline.owner = self._full(at, "principals", pipeline.owner)
+        for share in pipeline.shares:
+            share.principal = self._full(at, "principals", share.principal)
         for stage in pipeline.stages:
             slug = names.slug(self._full(at, "stages", stage.name.removeprefix(f"{pipeline.name}/")))
             stage.name = f"{pipeline.name}/stages/{slug}"

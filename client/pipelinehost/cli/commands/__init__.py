@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from pipelinehost import address, errors
-from pipelinehost.cli import config_file, settings_file
+from pipelinehost.cli import config_file, profiles, settings_file
 from pipelinehost.cli.commands import options
 from pipelinehost.cli.commands.artifacts import artifact_group
 from pipelinehost.cli.commands.configuration import apply_command, get_command
@@ -16,6 +16,7 @@ from pipelinehost.cli.commands.connections import connection_group
 from pipelinehost.cli.commands.deployments import deploy, validate
 from pipelinehost.cli.commands.environments import environment_group
 from pipelinehost.cli.commands.events import event_group
+from pipelinehost.cli.commands.people import login, principal_group, profile_group, token_group, whoami
 from pipelinehost.cli.commands.pipelines import pipeline_group
 from pipelinehost.cli.commands.runs import run_group
 from pipelinehost.cli.commands.session import Group, Session, pass_session
@@ -89,10 +90,9 @@ def _path(context: click.Context) -> str:
     "--host",
     metavar="ADDRESS",
     envvar="PIPELINEHOST_ADDRESS",
-    default=address.DEFAULT,
-    show_default=True,
     show_envvar=True,
-    help="Where the host listens, as host:port.",
+    help="Where the host listens, as host:port; or the name of a profile that `login` has made. Without it "
+    f"the profile in use, else {address.DEFAULT}.",
 )
 @click.option(
     "--token-file",
@@ -110,7 +110,9 @@ def _path(context: click.Context) -> str:
 )
 @click.version_option(package_name="pipelinehost", prog_name="pipelinehost")
 @click.pass_context
-def cli(context: click.Context, host: str, token_file: Path | None, tls: bool, ca_file: Path | None) -> None:
+def cli(
+    context: click.Context, host: str | None, token_file: Path | None, tls: bool, ca_file: Path | None
+) -> None:
     """Deploy Power Platform solutions through pipelines: development, QA, production.
 
     Examples:
@@ -119,7 +121,10 @@ def cli(context: click.Context, host: str, token_file: Path | None, tls: bool, c
       pipelinehost deploy ContosoSales_1_2_0_0_managed.zip -p sales --settings qa.json
       pipelinehost run list --state failed
     """
-    context.obj = session = Session(host, token_file, tls, ca_file)
+    found = profiles.find(host)
+    if found is not None:
+        host, tls, ca_file = found.address, tls or found.tls, ca_file or found.ca_file
+    context.obj = session = Session(host or address.DEFAULT, token_file, tls, ca_file)
     context.call_on_close(session.close)
 
 
@@ -156,5 +161,10 @@ for _command in (
     event_group,
     apply_command,
     get_command,
+    principal_group,
+    token_group,
+    login,
+    whoami,
+    profile_group,
 ):
     cli.add_command(_command)

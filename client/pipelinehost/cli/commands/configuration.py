@@ -24,7 +24,7 @@ from pipelinehost.cli.console import clean, err, out, show
 )
 @pass_session
 def apply_command(session: Session, path: Path, dry_run: bool) -> None:
-    """Create and change environments and pipelines as a YAML file says.
+    """Create and change principals, environments and pipelines as a YAML file says.
 
     What the file does not name stays as it is. A second `apply` changes nothing.
 
@@ -79,12 +79,12 @@ def _print_change(writer: Any, change: config_file.Change) -> None:
 
 
 @click.command("get", cls=Command)
-@click.argument("kind", type=click.Choice(["pipeline", "environment"]))
+@click.argument("kind", type=click.Choice(["pipeline", "environment", "principal"]))
 @click.argument("wanted", metavar="[NAME]...", nargs=-1)
 @options.output("yaml", "json")
 @pass_session
 def get_command(session: Session, kind: str, wanted: Sequence[str], form: str) -> None:
-    """Write pipelines or environments as a file for `apply`; all of them if none is named.
+    """Write pipelines, environments or principals as a file for `apply`; all of them if none is named.
 
     Examples:
       pipelinehost get pipeline sales > sales.yaml
@@ -94,9 +94,11 @@ def get_command(session: Session, kind: str, wanted: Sequence[str], form: str) -
     config = config_file.Config()
     if kind == "pipeline":
         config.pipelines = [client.pipeline(name) for name in wanted] or list(client.pipelines())
+    elif kind == "principal":
+        config.principals = [client.principal(name) for name in wanted] or list(client.principals())
     else:
         config.environments = [client.environment(name) for name in wanted] or list(client.environments())
-    found: Iterable[Any] = config.pipelines or config.environments
+    found: Iterable[Any] = config.pipelines or config.principals or config.environments
     if form == "json":
         show(found, form, [])
     elif found:

@@ -11,7 +11,7 @@ from pipelinehost.cli import console
 from pipelinehost.cli.commands import options
 from pipelinehost.cli.commands.session import Group, Session, pass_session
 from pipelinehost.cli.console import Column, details, enum_word, err, out, show, state
-from pipelinehost.v1.resources_pb2 import Pipeline, Run, Stage
+from pipelinehost.v1.resources_pb2 import Pipeline, Run, Share, Stage
 
 
 @click.group("pipeline", cls=Group)
@@ -121,6 +121,42 @@ def pipeline_create(
             name=f"{pipeline.name}/stages/{stage}", environment=client.environment(environment).name
         )
     show([client.create_pipeline(pipeline)], form, _PIPELINES, one=True)
+
+
+@pipeline_group.command("share")
+@click.argument("name", metavar="PIPELINE")
+@click.argument("with_whom", metavar="PRINCIPAL", nargs=-1, required=True)
+@click.option("--run", "access", flag_value="RUN", default="RUN", help="To deploy through it (the default).")
+@click.option("--edit", "access", flag_value="EDIT", help="To change it, too.")
+@click.option("--remove", "access", flag_value="", help="Not any more.")
+@options.single
+@pass_session
+def pipeline_share(session: Session, name: str, with_whom: Sequence[str], access: str, form: str) -> None:
+    """Share a pipeline with persons, services or groups; what they had before is replaced.
+
+    Examples:
+      pipelinehost pipeline share sales sales-team
+      pipelinehost pipeline share sales ada --edit
+      pipelinehost pipeline share sales ada --remove
+    """
+    client = session.client
+    found = client.pipeline(name)
+    meant = [client.principal(p).name for p in with_whom]
+    kept = [share for share in found.shares if share.principal not in meant]
+    if access:
+        kept += [Share(principal=p, access=f"ACCESS_{access}") for p in meant]
+    fresh = Pipeline(name=found.name, etag=found.etag, shares=kept)
+    changed = client.update_pipeline(fresh, ["shares"])
+    columns: list[Column[Share]] = [
+        Column("PRINCIPAL", lambda s: names.slug(s.principal)),
+        Column("MAY", lambda s: enum_word(s, "access").lower()),
+    ]
+    if form != "table":
+        show([changed], form, [], one=True)
+    elif changed.shares:
+        console.table(out(), columns, list(changed.shares))
+    else:
+        err().print(f"{changed.name} is shared with nobody")
 
 
 @pipeline_group.command("delete")

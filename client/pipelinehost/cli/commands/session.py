@@ -20,6 +20,11 @@ class Session:
         self._client: Client | None = None
 
     @property
+    def where(self) -> tuple[str, bool, Path | None]:
+        """Address, whether to encrypt, and what certificates to trust."""
+        return self._host, self._tls or self._ca_file is not None, self._ca_file
+
+    @property
     def client(self) -> Client:
         """The client, connected."""
         if self._client is None:
