@@ -21,7 +21,7 @@ def plain(text: str, limit: int = 2000) -> str:
     characters becomes one space, and what is longer than ``limit`` characters is cut.
     """
     text = text[: limit * 4]
-    if not text.isprintable():  # nothing of these sorts is printable, and an import log has thousands of texts
+    if not text.isprintable():  # nothing of these sorts is printable; an import log has thousands of texts
         text = _ESCAPES.sub(" ", text)
         text = "".join(" " if unicodedata.category(c) in {"Cc", "Cf", "Cs", "Zl", "Zp"} else c for c in text)
     text = " ".join(text.split())

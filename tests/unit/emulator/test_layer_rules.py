@@ -43,14 +43,14 @@ steps = st.sampled_from([1, 1, 1, 1, 1, 1, 0, -1])
 oddities = st.sampled_from(["", "", "", "", "", "", "publisher", "content"])
 words = st.sampled_from(["a", "b", "c"])
 names = st.sampled_from(sorted(PUBLISHERS))
-parts = st.fixed_dictionaries(
-    {},
-    optional={
-        **dict.fromkeys(REFERENCES, words),
-        **{name: st.frozensets(st.sampled_from(REFERENCES), max_size=2) for name in FLOWS},
-        **{name: st.sampled_from(["1", "2", "3"]) for name in RESOURCES},
-    },
-)
+said_of = {
+    **{name: words for name in REFERENCES},
+    **{name: st.frozensets(st.sampled_from(REFERENCES), max_size=2) for name in FLOWS},
+    **{name: st.sampled_from(["1", "2", "3"]) for name in RESOURCES},
+}
+flows_only = st.fixed_dictionaries({FLOWS[0]: said_of[FLOWS[0]]}, optional={FLOWS[1]: said_of[FLOWS[1]]})
+references_only = st.fixed_dictionaries({}, optional={name: said_of[name] for name in REFERENCES})
+parts = st.one_of(flows_only, references_only, st.fixed_dictionaries({}, optional=said_of))
 Parts = Mapping[str, str | frozenset[str]]
 
 
@@ -179,6 +179,18 @@ class Environments(RuleBasedStateMachine):
     @rule(content=parts, data=st.data(), step=steps, overwrite=st.booleans(), odd=oddities)
     def hold(self, content: Parts, data: st.DataObject, step: int, overwrite: bool, odd: str) -> None:
         self.bring(self._installed(data), content, "hold", step, overwrite, odd)
+
+    def needy(self) -> list[tuple[str, str]]:
+        """Flows of installed solutions that need something, with their solution."""
+        found = [(n, c) for n, s in self.model.stack.items() for c, layer in s.layers.items() if layer.needs]
+        return sorted(pair for pair in found if pair[0] in PUBLISHERS)
+
+    @precondition(lambda self: self.needy())
+    @rule(data=st.data())
+    def need_nothing(self, data: st.DataObject) -> None:
+        """An update of one flow only, which needs nothing any more."""
+        name, flow = data.draw(st.sampled_from(self.needy()))
+        self.bring(name, {flow: frozenset()}, "update", 1, False, "")
 
     def _installed(self, data: st.DataObject) -> str:
         there = [name for name in PUBLISHERS if name in self.model.stack]
@@ -317,7 +329,7 @@ class Environments(RuleBasedStateMachine):
 
 
 Environments.TestCase.settings = settings(
-    max_examples=EXAMPLES or 60,
+    max_examples=EXAMPLES or 25,
     stateful_step_count=30,
     phases=(Phase.generate, Phase.shrink) if EXAMPLES else (Phase.generate,),
     database=None,

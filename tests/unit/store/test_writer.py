@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -162,7 +163,9 @@ async def test_a_commit_that_fails_tells_nobody(store: Store, note: Note, tmp_pa
     enabled = threading.Event()
     original = store._writer._commit
 
-    def commit(jobs: Sequence[Callable[[Transaction], object]]) -> list[tuple[object, BaseException | None]]:
+    def commit(
+        jobs: Sequence[tuple[Callable[[Transaction], Any], str]],
+    ) -> list[tuple[Any, BaseException | None]]:
         store._writer._connection.execute("PRAGMA foreign_keys = 1")
         enabled.set()
         return original(jobs)
