@@ -32,7 +32,8 @@ demo: $(VENV) ## watch a solution travel development, QA, production; SOLUTION=f
 
 .PHONY: test
 test: $(VENV) ## run all tests; ARGS='-k name' goes to pytest
-	@$(BIN)/python -m pytest $(ARGS)
+	@# Most tests of processes wait rather than work: four at once take half the time, also on two cores.
+	@$(BIN)/python -m pytest -n 4 --dist loadfile $(ARGS)
 
 .PHONY: lint
 lint: $(VENV) protos-check ## check style, layers and protos
