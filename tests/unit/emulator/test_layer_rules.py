@@ -44,7 +44,7 @@ oddities = st.sampled_from(["", "", "", "", "", "", "publisher", "content"])
 words = st.sampled_from(["a", "b", "c"])
 names = st.sampled_from(sorted(PUBLISHERS))
 said_of = {
-    **{name: words for name in REFERENCES},
+    **dict.fromkeys(REFERENCES, words),
     **{name: st.frozensets(st.sampled_from(REFERENCES), max_size=2) for name in FLOWS},
     **{name: st.sampled_from(["1", "2", "3"]) for name in RESOURCES},
 }
