@@ -6,13 +6,25 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator, Mapping
 
-from benchmarks import emulator, environments, herd, imports, packages, startup, unary, upload, watchers
+from benchmarks import (
+    access,
+    emulator,
+    environments,
+    herd,
+    imports,
+    packages,
+    startup,
+    unary,
+    upload,
+    watchers,
+)
 from benchmarks.figures import Figure, others
 
 _NOISY = 0.1
 
 BENCHMARKS: Mapping[str, Callable[[], Iterator[Figure]]] = {
     "unary": unary.measure,
+    "access": access.measure,
     "watchers": watchers.measure,
     "herd": herd.measure,
     "imports": imports.measure,

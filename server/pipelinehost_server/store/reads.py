@@ -307,10 +307,10 @@ def _visible(kind: str, count: int) -> Any:
             uploaded = tables.Uploader.select(SQL("1")).where(
                 tables.Uploader.artifact == tables.Artifact.name, tables.Uploader.principal.in_(principals)
             )
-            deployed = tables.Run.select(SQL("1")).where(
-                tables.Run.artifact == tables.Artifact.name, tables.Run.pipeline.in_(pipelines) | restore
-            )
-            return fn.EXISTS(uploaded) | fn.EXISTS(deployed)
+            # Each in terms of the index on artifact and pipeline.
+            of_it = tables.Run.select(SQL("1")).where(tables.Run.artifact == tables.Artifact.name)
+            deployed = of_it.where(tables.Run.pipeline.in_(pipelines))
+            return fn.EXISTS(uploaded) | fn.EXISTS(deployed) | fn.EXISTS(of_it.where(restore))
         case "event":
             runs = tables.Run.select(tables.Run.name).where(tables.Run.pipeline.in_(pipelines) | restore)
             return tables.Event.subject.in_(pipelines) | tables.Event.subject.in_(runs)
