@@ -180,7 +180,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_seconds,
         default=default.embedded_pace,
         metavar="SECONDS",
-        help="what an embedded environment spends on each component, to rehearse slow imports (default: 0)",
+        help="what an import in an embedded environment takes at least, to see its progress (default: 0)",
     )
     serving.add_argument(
         "--advancing",
