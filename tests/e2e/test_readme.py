@@ -122,6 +122,6 @@ def test_the_build_servers_command_and_the_snippet_of_python_work(host: HostProc
     assert ended.stderr == ""
     with host.client() as client:
         last = next(client.runs())
-    assert ended.stdout.splitlines()[-1] == str(last.state)
+    assert ended.stdout.splitlines()[-1] == "STATE_SUCCEEDED"
     assert (last.version, last.target_environment) == ("1.1.0.0", "environments/qa")
     assert last.State.Name(last.state) == "STATE_SUCCEEDED"
