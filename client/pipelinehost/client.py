@@ -43,6 +43,8 @@ from pipelinehost.v1.resources_pb2 import (
     EnvironmentHealth,
     Event,
     Finding,
+    GateNote,
+    GateStatus,
     ImportMode,
     Pipeline,
     Principal,
@@ -53,7 +55,15 @@ from pipelinehost.v1.resources_pb2 import (
     Token,
 )
 
-FINISHED = frozenset({Run.STATE_SUCCEEDED, Run.STATE_FAILED, Run.STATE_CANCELLED})
+FINISHED = frozenset(
+    {
+        Run.STATE_SUCCEEDED,
+        Run.STATE_FAILED,
+        Run.STATE_REJECTED,
+        Run.STATE_EXPIRED,
+        Run.STATE_CANCELLED,
+    }
+)
 """The states in which nothing more happens to a run by itself. Only FAILED can be left, by a retry."""
 
 PATIENCE = 900.0
@@ -703,6 +713,37 @@ class Client:
             request_id=request_id or _new_id(),
         )
         return self._call(self._host.ResolveRun, request)
+
+    def approve(self, run: str | Run, *, comment: str = "", note: str = "") -> Run:
+        """Says yes at the gate that a run waits at.
+
+        Args:
+            run: its name; or the run as it was looked at: nothing is approved then that has changed since.
+            comment: for the maker.
+            note: for administrators only.
+        """
+        name = run if isinstance(run, str) else run.name
+        waiting = (
+            [] if isinstance(run, str) else [g for g in run.gates if g.state == GateStatus.STATE_WAITING]
+        )
+        request = api.ApproveRequest(
+            name=_run(name),
+            gate=waiting[0].kind if waiting else None,
+            bound_sha256=waiting[0].bound_sha256 if waiting else "",
+            comment=comment,
+            note=note,
+            request_id=_new_id(),
+        )
+        return self._call(self._host.Approve, request)
+
+    def reject(self, run: str, *, comment: str, note: str = "") -> Run:
+        """Says no at the gate that a run waits at: the run ends; `comment` tells its maker why."""
+        request = api.RejectRequest(name=_run(run), comment=comment, note=note, request_id=_new_id())
+        return self._call(self._host.Reject, request)
+
+    def gate_notes(self, run: str) -> list[GateNote]:
+        """What approvers of a run told the administrators; for these only."""
+        return list(self._call(self._host.ListGateNotes, api.ListGateNotesRequest(run=_run(run))).notes)
 
     def findings(self, run: str) -> Iterator[Finding]:
         """What validation and the import found, in the order of validation."""

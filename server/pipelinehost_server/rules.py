@@ -7,27 +7,72 @@ from collections.abc import Callable, Mapping, Sequence
 from pipelinehost import names
 from pipelinehost.errors import Violation, reason_name
 from pipelinehost.v1.errors_pb2 import ErrorReason
-from pipelinehost.v1.resources_pb2 import Artifact, Environment, Pipeline, Run, Stage, Step
+from pipelinehost.v1.resources_pb2 import Artifact, Environment, Gate, Pipeline, Run, Stage, Step
 from pipelinehost_server.config import Config
 
-FINISHED = frozenset({Run.STATE_SUCCEEDED, Run.STATE_FAILED, Run.STATE_CANCELLED})
+FINISHED = frozenset(
+    {
+        Run.STATE_SUCCEEDED,
+        Run.STATE_FAILED,
+        Run.STATE_REJECTED,
+        Run.STATE_EXPIRED,
+        Run.STATE_CANCELLED,
+    }
+)
 """States that a run ends in; only FAILED can be left, by a retry."""
 
 _WORKING = (Run.STATE_FAILED, Run.STATE_CANCELLED)
 TRANSITIONS: Mapping[Run.State, frozenset[Run.State]] = {
     Run.STATE_QUEUED: frozenset(
-        {Run.STATE_VALIDATING, Run.STATE_WAITING_FOR_TARGET, Run.STATE_DEPLOYING, *_WORKING}
+        {
+            Run.STATE_VALIDATING,
+            Run.STATE_AWAITING_GATE,
+            Run.STATE_WAITING_FOR_TARGET,
+            Run.STATE_DEPLOYING,
+            *_WORKING,
+        }
     ),
-    Run.STATE_VALIDATING: frozenset({Run.STATE_WAITING_FOR_TARGET, Run.STATE_DEPLOYING, *_WORKING}),
-    Run.STATE_WAITING_FOR_TARGET: frozenset({Run.STATE_VALIDATING, Run.STATE_DEPLOYING, *_WORKING}),
-    Run.STATE_DEPLOYING: frozenset({Run.STATE_SUCCEEDED, Run.STATE_UNKNOWN, Run.STATE_CANCELLING, *_WORKING}),
+    Run.STATE_VALIDATING: frozenset(
+        {Run.STATE_AWAITING_GATE, Run.STATE_WAITING_FOR_TARGET, Run.STATE_DEPLOYING, *_WORKING}
+    ),
+    Run.STATE_AWAITING_GATE: frozenset({Run.STATE_QUEUED, Run.STATE_REJECTED, Run.STATE_EXPIRED, *_WORKING}),
+    Run.STATE_WAITING_FOR_TARGET: frozenset(
+        {Run.STATE_VALIDATING, Run.STATE_AWAITING_GATE, Run.STATE_DEPLOYING, *_WORKING}
+    ),
+    # Back to the gates or to validation only as long as nothing was sent.
+    Run.STATE_DEPLOYING: frozenset(
+        {
+            Run.STATE_SUCCEEDED,
+            Run.STATE_UNKNOWN,
+            Run.STATE_CANCELLING,
+            Run.STATE_QUEUED,
+            Run.STATE_AWAITING_GATE,
+            *_WORKING,
+        }
+    ),
     Run.STATE_CANCELLING: frozenset({Run.STATE_DEPLOYING, Run.STATE_UNKNOWN, *_WORKING}),
     Run.STATE_UNKNOWN: frozenset({Run.STATE_DEPLOYING, Run.STATE_CANCELLING, *_WORKING}),
     Run.STATE_FAILED: frozenset({Run.STATE_QUEUED}),
     Run.STATE_SUCCEEDED: frozenset(),
+    Run.STATE_REJECTED: frozenset(),
+    Run.STATE_EXPIRED: frozenset(),
     Run.STATE_CANCELLED: frozenset(),
 }
 """Which state may follow which."""
+
+
+_BEFORE_IMPORT = frozenset(
+    {Run.STATE_QUEUED, Run.STATE_VALIDATING, Run.STATE_AWAITING_GATE, Run.STATE_WAITING_FOR_TARGET}
+)
+_GATES = {
+    Gate.KIND_PRE_EXPORT: "the pre-export gate",
+    Gate.KIND_APPROVAL: "the approval gate",
+    Gate.KIND_PRE_DEPLOYMENT: "the pre-deployment gate",
+}
+GATE_SECONDS = 7 * 24 * 3600
+"""How long a gate waits that says nothing of it."""
+MOST_GATE_SECONDS = 366 * 24 * 3600
+"""How long a gate may wait."""
 
 
 def may_follow(before: Run.State, after: Run.State) -> bool:
@@ -45,7 +90,7 @@ def cancelled(run: Run, *, sent: bool) -> Run.State | None:
         run: as it is.
         sent: whether its import may have been received.
     """
-    if run.state in (Run.STATE_QUEUED, Run.STATE_VALIDATING, Run.STATE_WAITING_FOR_TARGET):
+    if run.state in _BEFORE_IMPORT:
         return Run.STATE_CANCELLED
     done = any(s.kind == Step.KIND_IMPORT and s.state == Step.STATE_SUCCEEDED for s in run.steps)
     if run.state != Run.STATE_DEPLOYING or done:
@@ -56,6 +101,21 @@ def cancelled(run: Run, *, sent: bool) -> Run.State | None:
 def state_name(state: Run.State) -> str:
     """A state as people read it: ``WAITING_FOR_TARGET``."""
     return Run.State.Name(state).removeprefix("STATE_")
+
+
+def gate_name(kind: Gate.Kind) -> str:
+    """A gate as people call it."""
+    return _GATES[kind]
+
+
+def gate_seconds(gate: Gate) -> int:
+    """How long a run waits at a gate."""
+    return gate.timeout_seconds or GATE_SECONDS
+
+
+def same_person(one: str, other: str) -> bool:
+    """Whether two names mean the same; the first version named people without the prefix."""
+    return one.removeprefix("principals/") == other.removeprefix("principals/")
 
 
 def stage_index(pipeline: Pipeline, stage: str) -> int | None:

@@ -32,6 +32,7 @@ from pipelinehost.v1.resources_pb2 import (
     EnvironmentHealth,
     Event,
     Finding,
+    GateNote,
     Pipeline,
     Run,
     RunChange,
@@ -41,7 +42,13 @@ from pipelinehost.v1.resources_pb2 import (
 )
 
 T = TypeVar("T")
-FINISHED = {Run.STATE_SUCCEEDED, Run.STATE_FAILED, Run.STATE_CANCELLED}
+FINISHED = {
+    Run.STATE_SUCCEEDED,
+    Run.STATE_FAILED,
+    Run.STATE_REJECTED,
+    Run.STATE_EXPIRED,
+    Run.STATE_CANCELLED,
+}
 RUN = "runs/01jd0000000000000000000001"
 
 
@@ -59,6 +66,8 @@ class FakeHost:
         self.solutions: dict[str, list[Solution]] = {}
         self.connections: dict[str, list[Connection]] = {}
         self.queues: dict[str, api.Queue] = {}
+        self.decided: list[Any] = []
+        self.gate_notes: list[GateNote] = []
         self.secrets: dict[str, api.SetEnvironmentCredentialRequest] = {}
         self.health = EnvironmentHealth()
         self.description = api.DescribeSolutionResponse()
@@ -491,6 +500,24 @@ class _Host(pipeline_host_pb2_grpc.PipelineHostServicer):
         run = _one(self.host.runs, request.name)
         await self.host.enter(run, Run.STATE_CANCELLED)
         return run
+
+    @_guarded
+    async def Approve(self, request: Any, context: Any) -> Any:
+        run = _one(self.host.runs, request.name)
+        self.host.decided.append(request)
+        await self.host.enter(run, Run.STATE_QUEUED)
+        return run
+
+    @_guarded
+    async def Reject(self, request: Any, context: Any) -> Any:
+        run = _one(self.host.runs, request.name)
+        self.host.decided.append(request)
+        await self.host.enter(run, Run.STATE_REJECTED)
+        return run
+
+    @_guarded
+    async def ListGateNotes(self, request: Any, context: Any) -> Any:
+        return api.ListGateNotesResponse(notes=self.host.gate_notes)
 
     @_guarded
     async def RetryRun(self, request: Any, context: Any) -> Any:

@@ -216,6 +216,9 @@ def test_the_other_calls_about_runs(host: FakeHost, client: Client) -> None:
     assert client.cancel(RUN, reason="oops").state == Run.STATE_CANCELLED
     assert host.seen("CancelRun")[0].reason == "oops"
     assert client.retry(RUN).attempt == 2
+    assert client.approve(RUN, comment="fine").state == Run.STATE_QUEUED
+    assert client.reject(RUN, comment="no", note="late").state == Run.STATE_REJECTED
+    assert [(d.comment, d.name) for d in host.decided] == [("fine", RUN), ("no", RUN)]
     client.resolve(RUN, applied=False, reason="looked")
     assert host.seen("ResolveRun")[0].resolution == api.ResolveRunRequest.RESOLUTION_NOT_APPLIED
     assert [s.name for s in client.run_settings(RUN)] == ["contoso_Url"]

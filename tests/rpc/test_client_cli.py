@@ -22,6 +22,7 @@ from tests.rpc.fake_host import FakeHost
 
 from pipelinehost import errors
 from pipelinehost.cli import commands, console, progress
+from pipelinehost.cli.failure import RUN_FAILED
 from pipelinehost.v1 import pipeline_host_pb2 as api
 from pipelinehost.v1.errors_pb2 import ErrorReason
 from pipelinehost.v1.resources_pb2 import (
@@ -31,6 +32,9 @@ from pipelinehost.v1.resources_pb2 import (
     Environment,
     Event,
     Finding,
+    Gate,
+    GateNote,
+    GateStatus,
     Pipeline,
     Progress,
     Requirement,
@@ -532,3 +536,40 @@ def test_without_its_extra_it_says_what_to_install() -> None:
     )
     assert ended.returncode == 1
     assert "pip install 'pipelinehost[cli]'" in ended.stderr
+
+
+def test_a_run_at_a_gate(host: FakeHost, cli: Callable[[str], Ended]) -> None:
+    gate = Gate(kind=Gate.KIND_APPROVAL, approvers=["principals/ada", "principals/ben"], required=2)
+    status = GateStatus(
+        kind=Gate.KIND_APPROVAL, state=GateStatus.STATE_WAITING, gate=gate, bound_sha256="b" * 64
+    )
+    status.decisions.add(principal="ben", approved=True, comment="fine")
+    run = host.new_run(
+        "runs/01jd0000000000000000000001",
+        pipeline="pipelines/sales",
+        stage="pipelines/sales/stages/qa",
+        solution="Sales",
+        target_environment="environments/qa",
+        gates=[status],
+    )
+    run.state = Run.STATE_AWAITING_GATE
+    shown = cli("run show 01jd0000000000000000000001")
+    assert "yes ben: fine; 1 of 2" in shown.out
+    assert "Approvers: principals/ada, principals/ben" in shown.err
+    assert "run approve 01jd0000000000000000000001" in shown.err
+    asked = cli("run approve 01jd0000000000000000000001 --comment ok --note quiet")
+    assert (asked.code, asked.out) == (0, "runs/01jd0000000000000000000001 QUEUED\n")
+    [request] = host.decided
+    assert (request.bound_sha256, request.gate) == ("b" * 64, Gate.KIND_APPROVAL), "as it was looked at"
+    assert (request.comment, request.note) == ("ok", "quiet")
+    assert cli("run reject 01jd0000000000000000000001").code == 2, "a no says why"
+    run.error.message = "ada rejected it: late"
+    run.error.remedy = "Mend it."
+    refused = cli("run reject 01jd0000000000000000000001 --comment late")
+    assert refused.out == "runs/01jd0000000000000000000001 REJECTED\n"
+    ended = cli("run watch 01jd0000000000000000000001")
+    assert ended.code == RUN_FAILED
+    assert "Rejected" in ended.err
+    assert "ada rejected it: late" in ended.err
+    host.gate_notes.append(GateNote(run=run.name, kind=gate.kind, principal="ada", note="careful"))
+    assert "careful" in cli("run notes 01jd0000000000000000000001").out

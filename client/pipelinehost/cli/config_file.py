@@ -242,6 +242,8 @@ def _shown(resource: Environment | Pipeline | Principal) -> dict[str, Any]:
         stage["name"] = names.slug(stage["name"])
         if "environment" in stage:
             stage["environment"] = names.slug(stage["environment"])
+        for gate in stage.get("gates", []):
+            gate["kind"] = gate["kind"].lower()
     return shown
 
 
@@ -261,7 +263,7 @@ def _differences(before: Any, after: Any, path: str = "") -> Iterator[tuple[str,
         yield path, _told(False if before is None and after is True else before), _told(after)
 
 
-_KEYS = ("name", "schema_name", "logical_name", "principal", "certificate", "subject")
+_KEYS = ("name", "schema_name", "logical_name", "principal", "certificate", "subject", "kind")
 
 
 def _keyed(*lists: list[Any] | None) -> bool:

@@ -19,7 +19,7 @@ from pipelinehost import names
 from pipelinehost.cli.console import clean, duration, enum_word, err, now, program, word
 from pipelinehost.errors import PipelineHostError
 from pipelinehost.v1.pipeline_host_pb2 import ValidateDeploymentResponse, WatchRunResponse
-from pipelinehost.v1.resources_pb2 import Finding, Progress, Run, RunChange, Step
+from pipelinehost.v1.resources_pb2 import Finding, GateStatus, Progress, Run, RunChange, Step
 
 STILL_SECONDS = 60.0
 """Plain output says at least this often that the run is alive: builds are ended for being silent."""
@@ -41,12 +41,15 @@ _LOST = "the host cannot be reached; trying again. The run goes on."
 _SENTENCES = {
     Run.STATE_QUEUED: "queued",
     Run.STATE_VALIDATING: "validating",
+    Run.STATE_AWAITING_GATE: "waiting at a gate",
     Run.STATE_WAITING_FOR_TARGET: "waiting for the target",
     Run.STATE_DEPLOYING: "deploying",
     Run.STATE_CANCELLING: "being cancelled, if its environment still can",
     Run.STATE_UNKNOWN: "unknown",
     Run.STATE_SUCCEEDED: "succeeded",
     Run.STATE_FAILED: "failed",
+    Run.STATE_REJECTED: "rejected",
+    Run.STATE_EXPIRED: "expired",
     Run.STATE_CANCELLED: "cancelled",
 }
 
@@ -411,6 +414,18 @@ def verdict(run: Run, console: Console) -> None:
         )
         _remedy(run, console, pretty)
         _after_failure(run, console)
+        return
+    if run.state in (Run.STATE_REJECTED, Run.STATE_EXPIRED):
+        ended = "Rejected" if run.state == Run.STATE_REJECTED else "Expired"
+        console.print(Text(f"{_symbol('✗', pretty)} {ended}", style="red") + _why(run))
+        _remedy(run, console, pretty)
+        return
+    if run.state == Run.STATE_AWAITING_GATE:
+        gate = next((g for g in run.gates if g.state == GateStatus.STATE_WAITING), GateStatus())
+        who = ", ".join(clean(a) for a in gate.gate.approvers)
+        needed = f"{len(gate.decisions)} of {gate.gate.required or 1}"
+        console.print(f"It waits at a gate: {needed} have approved. Approvers: {who}.")
+        console.print(f"  Next: {program()} run approve {name}")
         return
     if run.state == Run.STATE_UNKNOWN:
         text = Text(f"? It is not known whether {clean(target)} applied the import", style="bold yellow")

@@ -534,6 +534,48 @@ class ResolveRunRequest(_message.Message):
     request_id: str
     def __init__(self, name: _Optional[str] = ..., resolution: _Optional[_Union[ResolveRunRequest.Resolution, str]] = ..., reason: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
 
+class ApproveRequest(_message.Message):
+    __slots__ = ("name", "gate", "bound_sha256", "comment", "note", "request_id")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    GATE_FIELD_NUMBER: _ClassVar[int]
+    BOUND_SHA256_FIELD_NUMBER: _ClassVar[int]
+    COMMENT_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    gate: _resources_pb2.Gate.Kind
+    bound_sha256: str
+    comment: str
+    note: str
+    request_id: str
+    def __init__(self, name: _Optional[str] = ..., gate: _Optional[_Union[_resources_pb2.Gate.Kind, str]] = ..., bound_sha256: _Optional[str] = ..., comment: _Optional[str] = ..., note: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class RejectRequest(_message.Message):
+    __slots__ = ("name", "gate", "comment", "note", "request_id")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    GATE_FIELD_NUMBER: _ClassVar[int]
+    COMMENT_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    gate: _resources_pb2.Gate.Kind
+    comment: str
+    note: str
+    request_id: str
+    def __init__(self, name: _Optional[str] = ..., gate: _Optional[_Union[_resources_pb2.Gate.Kind, str]] = ..., comment: _Optional[str] = ..., note: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class ListGateNotesRequest(_message.Message):
+    __slots__ = ("run",)
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    def __init__(self, run: _Optional[str] = ...) -> None: ...
+
+class ListGateNotesResponse(_message.Message):
+    __slots__ = ("notes",)
+    NOTES_FIELD_NUMBER: _ClassVar[int]
+    notes: _containers.RepeatedCompositeFieldContainer[_resources_pb2.GateNote]
+    def __init__(self, notes: _Optional[_Iterable[_Union[_resources_pb2.GateNote, _Mapping]]] = ...) -> None: ...
+
 class ListFindingsRequest(_message.Message):
     __slots__ = ("run", "page_size", "page_token")
     RUN_FIELD_NUMBER: _ClassVar[int]

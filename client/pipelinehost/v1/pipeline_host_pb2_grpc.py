@@ -212,6 +212,21 @@ class PipelineHostStub:
                 request_serializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.ResolveRunRequest.SerializeToString,
                 response_deserializer=pipelinehost_dot_v1_dot_resources__pb2.Run.FromString,
                 _registered_method=True)
+        self.Approve = channel.unary_unary(
+                '/pipelinehost.v1.PipelineHost/Approve',
+                request_serializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.ApproveRequest.SerializeToString,
+                response_deserializer=pipelinehost_dot_v1_dot_resources__pb2.Run.FromString,
+                _registered_method=True)
+        self.Reject = channel.unary_unary(
+                '/pipelinehost.v1.PipelineHost/Reject',
+                request_serializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.RejectRequest.SerializeToString,
+                response_deserializer=pipelinehost_dot_v1_dot_resources__pb2.Run.FromString,
+                _registered_method=True)
+        self.ListGateNotes = channel.unary_unary(
+                '/pipelinehost.v1.PipelineHost/ListGateNotes',
+                request_serializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.ListGateNotesRequest.SerializeToString,
+                response_deserializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.ListGateNotesResponse.FromString,
+                _registered_method=True)
         self.ListFindings = channel.unary_unary(
                 '/pipelinehost.v1.PipelineHost/ListFindings',
                 request_serializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.ListFindingsRequest.SerializeToString,
@@ -513,6 +528,27 @@ class PipelineHostServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Approve(self, request, context):
+        """Says yes at the gate that a run waits at.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Reject(self, request, context):
+        """Says no at the gate that a run waits at: the run ends as REJECTED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListGateNotes(self, request, context):
+        """What approvers of a run told the administrators; for these only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListFindings(self, request, context):
         """Findings of a run, in the order of validation.
         """
@@ -761,6 +797,21 @@ def add_PipelineHostServicer_to_server(servicer, server):
                     servicer.ResolveRun,
                     request_deserializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.ResolveRunRequest.FromString,
                     response_serializer=pipelinehost_dot_v1_dot_resources__pb2.Run.SerializeToString,
+            ),
+            'Approve': grpc.unary_unary_rpc_method_handler(
+                    servicer.Approve,
+                    request_deserializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.ApproveRequest.FromString,
+                    response_serializer=pipelinehost_dot_v1_dot_resources__pb2.Run.SerializeToString,
+            ),
+            'Reject': grpc.unary_unary_rpc_method_handler(
+                    servicer.Reject,
+                    request_deserializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.RejectRequest.FromString,
+                    response_serializer=pipelinehost_dot_v1_dot_resources__pb2.Run.SerializeToString,
+            ),
+            'ListGateNotes': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListGateNotes,
+                    request_deserializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.ListGateNotesRequest.FromString,
+                    response_serializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.ListGateNotesResponse.SerializeToString,
             ),
             'ListFindings': grpc.unary_unary_rpc_method_handler(
                     servicer.ListFindings,
@@ -1759,6 +1810,87 @@ class PipelineHost:
             '/pipelinehost.v1.PipelineHost/ResolveRun',
             pipelinehost_dot_v1_dot_pipeline__host__pb2.ResolveRunRequest.SerializeToString,
             pipelinehost_dot_v1_dot_resources__pb2.Run.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Approve(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pipelinehost.v1.PipelineHost/Approve',
+            pipelinehost_dot_v1_dot_pipeline__host__pb2.ApproveRequest.SerializeToString,
+            pipelinehost_dot_v1_dot_resources__pb2.Run.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Reject(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pipelinehost.v1.PipelineHost/Reject',
+            pipelinehost_dot_v1_dot_pipeline__host__pb2.RejectRequest.SerializeToString,
+            pipelinehost_dot_v1_dot_resources__pb2.Run.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListGateNotes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pipelinehost.v1.PipelineHost/ListGateNotes',
+            pipelinehost_dot_v1_dot_pipeline__host__pb2.ListGateNotesRequest.SerializeToString,
+            pipelinehost_dot_v1_dot_pipeline__host__pb2.ListGateNotesResponse.FromString,
             options,
             channel_credentials,
             insecure,

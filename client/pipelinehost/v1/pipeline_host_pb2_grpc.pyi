@@ -105,6 +105,12 @@ class PipelineHostStub:
     """Lets a failed run go on from the step that failed."""
     ResolveRun: _grpc.UnaryUnaryMultiCallable[_pipeline_host_pb2.ResolveRunRequest, _resources_pb2.Run]
     """Says what became of an import that the host could not decide about."""
+    Approve: _grpc.UnaryUnaryMultiCallable[_pipeline_host_pb2.ApproveRequest, _resources_pb2.Run]
+    """Says yes at the gate that a run waits at."""
+    Reject: _grpc.UnaryUnaryMultiCallable[_pipeline_host_pb2.RejectRequest, _resources_pb2.Run]
+    """Says no at the gate that a run waits at: the run ends as REJECTED."""
+    ListGateNotes: _grpc.UnaryUnaryMultiCallable[_pipeline_host_pb2.ListGateNotesRequest, _pipeline_host_pb2.ListGateNotesResponse]
+    """What approvers of a run told the administrators; for these only."""
     ListFindings: _grpc.UnaryUnaryMultiCallable[_pipeline_host_pb2.ListFindingsRequest, _pipeline_host_pb2.ListFindingsResponse]
     """Findings of a run, in the order of validation."""
     ListComponentResults: _grpc.UnaryUnaryMultiCallable[_pipeline_host_pb2.ListComponentResultsRequest, _pipeline_host_pb2.ListComponentResultsResponse]
@@ -203,6 +209,12 @@ class PipelineHostAsyncStub(PipelineHostStub):
     """Lets a failed run go on from the step that failed."""
     ResolveRun: _aio.UnaryUnaryMultiCallable[_pipeline_host_pb2.ResolveRunRequest, _resources_pb2.Run]  # type: ignore[assignment]
     """Says what became of an import that the host could not decide about."""
+    Approve: _aio.UnaryUnaryMultiCallable[_pipeline_host_pb2.ApproveRequest, _resources_pb2.Run]  # type: ignore[assignment]
+    """Says yes at the gate that a run waits at."""
+    Reject: _aio.UnaryUnaryMultiCallable[_pipeline_host_pb2.RejectRequest, _resources_pb2.Run]  # type: ignore[assignment]
+    """Says no at the gate that a run waits at: the run ends as REJECTED."""
+    ListGateNotes: _aio.UnaryUnaryMultiCallable[_pipeline_host_pb2.ListGateNotesRequest, _pipeline_host_pb2.ListGateNotesResponse]  # type: ignore[assignment]
+    """What approvers of a run told the administrators; for these only."""
     ListFindings: _aio.UnaryUnaryMultiCallable[_pipeline_host_pb2.ListFindingsRequest, _pipeline_host_pb2.ListFindingsResponse]  # type: ignore[assignment]
     """Findings of a run, in the order of validation."""
     ListComponentResults: _aio.UnaryUnaryMultiCallable[_pipeline_host_pb2.ListComponentResultsRequest, _pipeline_host_pb2.ListComponentResultsResponse]  # type: ignore[assignment]
@@ -508,6 +520,30 @@ class PipelineHostServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_resources_pb2.Run, _abc.Awaitable[_resources_pb2.Run]]:
         """Says what became of an import that the host could not decide about."""
+
+    @_abc_1.abstractmethod
+    def Approve(
+        self,
+        request: _pipeline_host_pb2.ApproveRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_resources_pb2.Run, _abc.Awaitable[_resources_pb2.Run]]:
+        """Says yes at the gate that a run waits at."""
+
+    @_abc_1.abstractmethod
+    def Reject(
+        self,
+        request: _pipeline_host_pb2.RejectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_resources_pb2.Run, _abc.Awaitable[_resources_pb2.Run]]:
+        """Says no at the gate that a run waits at: the run ends as REJECTED."""
+
+    @_abc_1.abstractmethod
+    def ListGateNotes(
+        self,
+        request: _pipeline_host_pb2.ListGateNotesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_pipeline_host_pb2.ListGateNotesResponse, _abc.Awaitable[_pipeline_host_pb2.ListGateNotesResponse]]:
+        """What approvers of a run told the administrators; for these only."""
 
     @_abc_1.abstractmethod
     def ListFindings(

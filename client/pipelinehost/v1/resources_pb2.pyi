@@ -242,18 +242,98 @@ class Token(_message.Message):
     def __init__(self, name: _Optional[str] = ..., principal: _Optional[str] = ..., description: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., revoke_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Stage(_message.Message):
-    __slots__ = ("name", "display_name", "description", "environment", "settings")
+    __slots__ = ("name", "display_name", "description", "environment", "settings", "gates")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
     SETTINGS_FIELD_NUMBER: _ClassVar[int]
+    GATES_FIELD_NUMBER: _ClassVar[int]
     name: str
     display_name: str
     description: str
     environment: str
     settings: DeploymentSettings
-    def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., description: _Optional[str] = ..., environment: _Optional[str] = ..., settings: _Optional[_Union[DeploymentSettings, _Mapping]] = ...) -> None: ...
+    gates: _containers.RepeatedCompositeFieldContainer[Gate]
+    def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., description: _Optional[str] = ..., environment: _Optional[str] = ..., settings: _Optional[_Union[DeploymentSettings, _Mapping]] = ..., gates: _Optional[_Iterable[_Union[Gate, _Mapping]]] = ...) -> None: ...
+
+class Gate(_message.Message):
+    __slots__ = ("kind", "approvers", "required", "timeout_seconds")
+    class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        KIND_UNSPECIFIED: _ClassVar[Gate.Kind]
+        KIND_PRE_EXPORT: _ClassVar[Gate.Kind]
+        KIND_APPROVAL: _ClassVar[Gate.Kind]
+        KIND_PRE_DEPLOYMENT: _ClassVar[Gate.Kind]
+    KIND_UNSPECIFIED: Gate.Kind
+    KIND_PRE_EXPORT: Gate.Kind
+    KIND_APPROVAL: Gate.Kind
+    KIND_PRE_DEPLOYMENT: Gate.Kind
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    APPROVERS_FIELD_NUMBER: _ClassVar[int]
+    REQUIRED_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    kind: Gate.Kind
+    approvers: _containers.RepeatedScalarFieldContainer[str]
+    required: int
+    timeout_seconds: int
+    def __init__(self, kind: _Optional[_Union[Gate.Kind, str]] = ..., approvers: _Optional[_Iterable[str]] = ..., required: _Optional[int] = ..., timeout_seconds: _Optional[int] = ...) -> None: ...
+
+class GateDecision(_message.Message):
+    __slots__ = ("principal", "approved", "comment", "time")
+    PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
+    APPROVED_FIELD_NUMBER: _ClassVar[int]
+    COMMENT_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    principal: str
+    approved: bool
+    comment: str
+    time: _timestamp_pb2.Timestamp
+    def __init__(self, principal: _Optional[str] = ..., approved: _Optional[bool] = ..., comment: _Optional[str] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class GateStatus(_message.Message):
+    __slots__ = ("kind", "state", "decisions", "open_time", "expire_time", "bound_sha256", "gate")
+    class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        STATE_UNSPECIFIED: _ClassVar[GateStatus.State]
+        STATE_WAITING: _ClassVar[GateStatus.State]
+        STATE_APPROVED: _ClassVar[GateStatus.State]
+        STATE_REJECTED: _ClassVar[GateStatus.State]
+        STATE_EXPIRED: _ClassVar[GateStatus.State]
+    STATE_UNSPECIFIED: GateStatus.State
+    STATE_WAITING: GateStatus.State
+    STATE_APPROVED: GateStatus.State
+    STATE_REJECTED: GateStatus.State
+    STATE_EXPIRED: GateStatus.State
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    DECISIONS_FIELD_NUMBER: _ClassVar[int]
+    OPEN_TIME_FIELD_NUMBER: _ClassVar[int]
+    EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    BOUND_SHA256_FIELD_NUMBER: _ClassVar[int]
+    GATE_FIELD_NUMBER: _ClassVar[int]
+    kind: Gate.Kind
+    state: GateStatus.State
+    decisions: _containers.RepeatedCompositeFieldContainer[GateDecision]
+    open_time: _timestamp_pb2.Timestamp
+    expire_time: _timestamp_pb2.Timestamp
+    bound_sha256: str
+    gate: Gate
+    def __init__(self, kind: _Optional[_Union[Gate.Kind, str]] = ..., state: _Optional[_Union[GateStatus.State, str]] = ..., decisions: _Optional[_Iterable[_Union[GateDecision, _Mapping]]] = ..., open_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., bound_sha256: _Optional[str] = ..., gate: _Optional[_Union[Gate, _Mapping]] = ...) -> None: ...
+
+class GateNote(_message.Message):
+    __slots__ = ("run", "kind", "principal", "note", "time")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    kind: Gate.Kind
+    principal: str
+    note: str
+    time: _timestamp_pb2.Timestamp
+    def __init__(self, run: _Optional[str] = ..., kind: _Optional[_Union[Gate.Kind, str]] = ..., principal: _Optional[str] = ..., note: _Optional[str] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class DeploymentSettings(_message.Message):
     __slots__ = ("environment_variables", "connection_references")
@@ -342,28 +422,34 @@ class Artifact(_message.Message):
     def __init__(self, name: _Optional[str] = ..., solution: _Optional[str] = ..., display_name: _Optional[str] = ..., version: _Optional[str] = ..., managed: _Optional[bool] = ..., publisher: _Optional[str] = ..., size: _Optional[int] = ..., source_sha256: _Optional[str] = ..., source_environment: _Optional[str] = ..., component_count: _Optional[int] = ..., creator: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Run(_message.Message):
-    __slots__ = ("name", "state", "pipeline", "stage", "solution", "version", "artifact", "source_environment", "target_environment", "requester", "note", "import_mode", "overwrite_customizations", "attempt", "steps", "error", "error_count", "warning_count", "settings_sha256", "previous_version", "revision", "requested_version", "create_time", "start_time", "end_time")
+    __slots__ = ("name", "state", "pipeline", "stage", "solution", "version", "artifact", "source_environment", "target_environment", "requester", "note", "import_mode", "overwrite_customizations", "attempt", "steps", "error", "error_count", "warning_count", "settings_sha256", "previous_version", "revision", "requested_version", "create_time", "start_time", "end_time", "gates")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[Run.State]
         STATE_QUEUED: _ClassVar[Run.State]
         STATE_VALIDATING: _ClassVar[Run.State]
+        STATE_AWAITING_GATE: _ClassVar[Run.State]
         STATE_WAITING_FOR_TARGET: _ClassVar[Run.State]
         STATE_DEPLOYING: _ClassVar[Run.State]
         STATE_CANCELLING: _ClassVar[Run.State]
         STATE_UNKNOWN: _ClassVar[Run.State]
         STATE_SUCCEEDED: _ClassVar[Run.State]
         STATE_FAILED: _ClassVar[Run.State]
+        STATE_REJECTED: _ClassVar[Run.State]
+        STATE_EXPIRED: _ClassVar[Run.State]
         STATE_CANCELLED: _ClassVar[Run.State]
     STATE_UNSPECIFIED: Run.State
     STATE_QUEUED: Run.State
     STATE_VALIDATING: Run.State
+    STATE_AWAITING_GATE: Run.State
     STATE_WAITING_FOR_TARGET: Run.State
     STATE_DEPLOYING: Run.State
     STATE_CANCELLING: Run.State
     STATE_UNKNOWN: Run.State
     STATE_SUCCEEDED: Run.State
     STATE_FAILED: Run.State
+    STATE_REJECTED: Run.State
+    STATE_EXPIRED: Run.State
     STATE_CANCELLED: Run.State
     NAME_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -390,6 +476,7 @@ class Run(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     START_TIME_FIELD_NUMBER: _ClassVar[int]
     END_TIME_FIELD_NUMBER: _ClassVar[int]
+    GATES_FIELD_NUMBER: _ClassVar[int]
     name: str
     state: Run.State
     pipeline: str
@@ -415,7 +502,8 @@ class Run(_message.Message):
     create_time: _timestamp_pb2.Timestamp
     start_time: _timestamp_pb2.Timestamp
     end_time: _timestamp_pb2.Timestamp
-    def __init__(self, name: _Optional[str] = ..., state: _Optional[_Union[Run.State, str]] = ..., pipeline: _Optional[str] = ..., stage: _Optional[str] = ..., solution: _Optional[str] = ..., version: _Optional[str] = ..., artifact: _Optional[str] = ..., source_environment: _Optional[str] = ..., target_environment: _Optional[str] = ..., requester: _Optional[str] = ..., note: _Optional[str] = ..., import_mode: _Optional[_Union[ImportMode, str]] = ..., overwrite_customizations: _Optional[bool] = ..., attempt: _Optional[int] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., error: _Optional[_Union[RunError, _Mapping]] = ..., error_count: _Optional[int] = ..., warning_count: _Optional[int] = ..., settings_sha256: _Optional[str] = ..., previous_version: _Optional[str] = ..., revision: _Optional[int] = ..., requested_version: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    gates: _containers.RepeatedCompositeFieldContainer[GateStatus]
+    def __init__(self, name: _Optional[str] = ..., state: _Optional[_Union[Run.State, str]] = ..., pipeline: _Optional[str] = ..., stage: _Optional[str] = ..., solution: _Optional[str] = ..., version: _Optional[str] = ..., artifact: _Optional[str] = ..., source_environment: _Optional[str] = ..., target_environment: _Optional[str] = ..., requester: _Optional[str] = ..., note: _Optional[str] = ..., import_mode: _Optional[_Union[ImportMode, str]] = ..., overwrite_customizations: _Optional[bool] = ..., attempt: _Optional[int] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., error: _Optional[_Union[RunError, _Mapping]] = ..., error_count: _Optional[int] = ..., warning_count: _Optional[int] = ..., settings_sha256: _Optional[str] = ..., previous_version: _Optional[str] = ..., revision: _Optional[int] = ..., requested_version: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., gates: _Optional[_Iterable[_Union[GateStatus, _Mapping]]] = ...) -> None: ...
 
 class Step(_message.Message):
     __slots__ = ("kind", "state", "detail", "percent", "start_time", "end_time")
@@ -572,7 +660,7 @@ class Connection(_message.Message):
     def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., connector_id: _Optional[str] = ..., status: _Optional[str] = ...) -> None: ...
 
 class Event(_message.Message):
-    __slots__ = ("sequence", "time", "kind", "actor", "subject", "run", "step", "finding", "progress", "pipeline", "environment", "artifact", "connection", "checkpoint", "fault", "head", "principal", "token", "message", "peer", "pipeline_before", "environment_before", "principal_before")
+    __slots__ = ("sequence", "time", "kind", "actor", "subject", "run", "step", "finding", "progress", "pipeline", "environment", "artifact", "connection", "checkpoint", "fault", "head", "principal", "token", "gate", "message", "peer", "pipeline_before", "environment_before", "principal_before")
     class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         KIND_UNSPECIFIED: _ClassVar[Event.Kind]
@@ -603,6 +691,9 @@ class Event(_message.Message):
         KIND_PRINCIPAL_DELETED: _ClassVar[Event.Kind]
         KIND_TOKEN_CREATED: _ClassVar[Event.Kind]
         KIND_TOKEN_REVOKED: _ClassVar[Event.Kind]
+        KIND_GATE_OPENED: _ClassVar[Event.Kind]
+        KIND_GATE_DECIDED: _ClassVar[Event.Kind]
+        KIND_GATE_VOIDED: _ClassVar[Event.Kind]
     KIND_UNSPECIFIED: Event.Kind
     KIND_ENVIRONMENT_CREATED: Event.Kind
     KIND_ENVIRONMENT_UPDATED: Event.Kind
@@ -631,6 +722,9 @@ class Event(_message.Message):
     KIND_PRINCIPAL_DELETED: Event.Kind
     KIND_TOKEN_CREATED: Event.Kind
     KIND_TOKEN_REVOKED: Event.Kind
+    KIND_GATE_OPENED: Event.Kind
+    KIND_GATE_DECIDED: Event.Kind
+    KIND_GATE_VOIDED: Event.Kind
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -649,6 +743,7 @@ class Event(_message.Message):
     HEAD_FIELD_NUMBER: _ClassVar[int]
     PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
+    GATE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     PEER_FIELD_NUMBER: _ClassVar[int]
     PIPELINE_BEFORE_FIELD_NUMBER: _ClassVar[int]
@@ -672,12 +767,13 @@ class Event(_message.Message):
     head: RecordHead
     principal: Principal
     token: Token
+    gate: GateStatus
     message: str
     peer: str
     pipeline_before: Pipeline
     environment_before: Environment
     principal_before: Principal
-    def __init__(self, sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., kind: _Optional[_Union[Event.Kind, str]] = ..., actor: _Optional[str] = ..., subject: _Optional[str] = ..., run: _Optional[_Union[RunChange, _Mapping]] = ..., step: _Optional[_Union[Step, _Mapping]] = ..., finding: _Optional[_Union[Finding, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., pipeline: _Optional[_Union[Pipeline, _Mapping]] = ..., environment: _Optional[_Union[Environment, _Mapping]] = ..., artifact: _Optional[_Union[Artifact, _Mapping]] = ..., connection: _Optional[_Union[Connection, _Mapping]] = ..., checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., fault: _Optional[_Union[RecordFault, _Mapping]] = ..., head: _Optional[_Union[RecordHead, _Mapping]] = ..., principal: _Optional[_Union[Principal, _Mapping]] = ..., token: _Optional[_Union[Token, _Mapping]] = ..., message: _Optional[str] = ..., peer: _Optional[str] = ..., pipeline_before: _Optional[_Union[Pipeline, _Mapping]] = ..., environment_before: _Optional[_Union[Environment, _Mapping]] = ..., principal_before: _Optional[_Union[Principal, _Mapping]] = ...) -> None: ...
+    def __init__(self, sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., kind: _Optional[_Union[Event.Kind, str]] = ..., actor: _Optional[str] = ..., subject: _Optional[str] = ..., run: _Optional[_Union[RunChange, _Mapping]] = ..., step: _Optional[_Union[Step, _Mapping]] = ..., finding: _Optional[_Union[Finding, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., pipeline: _Optional[_Union[Pipeline, _Mapping]] = ..., environment: _Optional[_Union[Environment, _Mapping]] = ..., artifact: _Optional[_Union[Artifact, _Mapping]] = ..., connection: _Optional[_Union[Connection, _Mapping]] = ..., checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., fault: _Optional[_Union[RecordFault, _Mapping]] = ..., head: _Optional[_Union[RecordHead, _Mapping]] = ..., principal: _Optional[_Union[Principal, _Mapping]] = ..., token: _Optional[_Union[Token, _Mapping]] = ..., gate: _Optional[_Union[GateStatus, _Mapping]] = ..., message: _Optional[str] = ..., peer: _Optional[str] = ..., pipeline_before: _Optional[_Union[Pipeline, _Mapping]] = ..., environment_before: _Optional[_Union[Environment, _Mapping]] = ..., principal_before: _Optional[_Union[Principal, _Mapping]] = ...) -> None: ...
 
 class RecordHead(_message.Message):
     __slots__ = ("store", "first_sequence", "previous_sha256", "last_sequence", "sha256", "time", "key", "signature")

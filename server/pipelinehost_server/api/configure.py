@@ -22,10 +22,12 @@ from pipelinehost.v1.resources_pb2 import (
     Connection,
     DeploymentSettings,
     Environment,
+    Gate,
     Pipeline,
     Principal,
     Share,
     SignIn,
+    Stage,
 )
 from pipelinehost_dataverse.sign_in import authority_problem, certificate_problem
 from pipelinehost_dataverse.webapi import environment_address
@@ -38,6 +40,9 @@ _R = TypeVar("_R", Environment, Pipeline, Principal)
 
 STAGES: Final = 7
 """Most stages of a pipeline, as in the product."""
+
+APPROVERS: Final = 20
+"""Most approvers of a gate; a run carries what each of them says."""
 
 _CHANGEABLE: Final = {
     "Environment": (
@@ -76,6 +81,11 @@ _TENANT = re.compile(rf"{_GUID.pattern}|[A-Za-z0-9](?:[A-Za-z0-9.-]{{0,190}}[A-Z
 _ISSUER = re.compile(r"https://[!-~]+|http://(?:localhost|127\.0\.0\.1|\[::1\])[!-~]*")
 _ALTERNATIVE_NAME = re.compile(r"(?:URI|DNS|email):[!-~]+")
 _METHODS: Final = "client_secret, certificate, managed_identity or developer"
+_GATES: Final = {
+    Gate.KIND_PRE_EXPORT: "PRE_EXPORT",
+    Gate.KIND_APPROVAL: "APPROVAL",
+    Gate.KIND_PRE_DEPLOYMENT: "PRE_DEPLOYMENT",
+}
 _TAKES: Final = {
     SignIn.METHOD_CLIENT_SECRET: ("tenant", "client_id", "authority"),
     SignIn.METHOD_CERTIFICATE: ("tenant", "client_id", "authority"),
@@ -343,6 +353,45 @@ def pipeline_violations(pipeline: Pipeline) -> list[Violation]:
         targets.add(stage.environment)
         found += wrong
         found += settings_violations(f"{where}.settings", stage.settings)
+        found += _gate_violations(where, stage, first=i == 0)
+    return found
+
+
+def _gate_violations(path: str, stage: Stage, *, first: bool) -> list[Violation]:
+    found: list[Violation] = []
+    kinds: set[Gate.Kind] = set()
+    for i, gate in enumerate(stage.gates):
+        where = f"{path}.gates[{i}]"
+        if gate.kind not in _GATES:
+            found.append(Violation(f"{where}.kind", f"is required: {', '.join(_GATES.values())}"))
+        elif gate.kind in kinds:
+            found.append(Violation(f"{where}.kind", f"{_GATES[gate.kind]} is there twice"))
+        elif gate.kind == Gate.KIND_PRE_EXPORT and not first:
+            found.append(Violation(f"{where}.kind", "PRE_EXPORT is for the first stage: only that exports"))
+        kinds.add(gate.kind)
+        if not gate.approvers:
+            found.append(Violation(f"{where}.approvers", "is required: nobody could decide"))
+        if len(gate.approvers) > APPROVERS:
+            found.append(
+                Violation(f"{where}.approvers", f"has {len(gate.approvers)}; at most {APPROVERS} are allowed")
+            )
+        for j, name in enumerate(gate.approvers):
+            found += _listed("principal", f"{where}.approvers[{j}]", name, gate.approvers[:j])
+        if not 0 <= gate.required <= APPROVERS:
+            found.append(
+                Violation(
+                    f"{where}.required",
+                    f"is {gate.required}: at most {APPROVERS}, and never more than people who may approve; 0 "
+                    "means one",
+                )
+            )
+        if not 0 <= gate.timeout_seconds <= rules.MOST_GATE_SECONDS:
+            found.append(
+                Violation(
+                    f"{where}.timeout_seconds",
+                    f"is {gate.timeout_seconds}: at most {rules.MOST_GATE_SECONDS}, a year; 0 means a week",
+                )
+            )
     return found
 
 
@@ -467,6 +516,12 @@ def pipeline_preconditions(
     ]
     named = [("pipeline.owner", pipeline.owner)] if pipeline.owner else []
     named += [(f"pipeline.shares[{i}].principal", share.principal) for i, share in enumerate(pipeline.shares)]
+    named += [
+        (f"pipeline.stages[{i}].gates[{j}].approvers[{k}]", approver)
+        for i, stage in enumerate(pipeline.stages)
+        for j, gate in enumerate(stage.gates)
+        for k, approver in enumerate(gate.approvers)
+    ]
     found: list[Violation] = [
         _unmet(ErrorReason.ERROR_REASON_RESOURCE_NOT_FOUND, path, f"there is no {name}: create it first")
         for path, name in named

@@ -493,6 +493,19 @@ class PipelineHost:
         """Says what became of an import that the host could not decide about."""
         return await self._deployment.resolve(request, caller.name, self.once(request, caller))
 
+    async def approve(self, request: api.ApproveRequest, caller: Caller) -> Run:
+        """Says yes at the gate that a run waits at."""
+        return await self._deployment.decide(request, caller.name, self.once(request, caller))
+
+    async def reject(self, request: api.RejectRequest, caller: Caller) -> Run:
+        """Says no at the gate that a run waits at."""
+        return await self._deployment.decide(request, caller.name, self.once(request, caller))
+
+    def list_gate_notes(self, request: api.ListGateNotesRequest, caller: Caller) -> api.ListGateNotesResponse:
+        """What approvers of a run told the administrators."""
+        run = _run(self._reads, request.run, "run")
+        return api.ListGateNotesResponse(notes=self._reads.gate_notes(run.name))
+
     def get_run(self, request: api.GetRunRequest, caller: Caller) -> Run:
         """One run."""
         return _run(self._reads, request.name)

@@ -11,6 +11,7 @@ from datetime import timedelta
 from pipelinehost.errors import ResourceExhausted, Unavailable
 from pipelinehost.v1.resources_pb2 import Event, Run, RunError
 from pipelinehost_server import rules
+from pipelinehost_server.deployment import gates
 from pipelinehost_server.deployment.findings import CATALOGUE, finding
 from pipelinehost_server.deployment.journal import HOST, Journal, Parked
 from pipelinehost_server.deployment.run import Execution, LookAgain
@@ -19,25 +20,34 @@ from pipelinehost_server.store import Fenced, Store
 _log = logging.getLogger(__name__)
 _STORE_RETRY_SECONDS = 5.0
 """Between attempts while the store cannot be written, for example because the disk is full."""
+_CLOCK_SECONDS = 30.0
+"""Between looks at the clock for a run that waits for a time."""
+_POLICY = frozenset({Event.KIND_PIPELINE_UPDATED, Event.KIND_ENVIRONMENT_UPDATED})
+"""What may change what waiting runs wait for."""
 _WAKING = frozenset({Event.KIND_DEPLOYMENT_REQUESTED, Event.KIND_RUN_STATE_CHANGED, Event.KIND_RUN_RESOLVED})
 
 
 class Dispatcher:
     """Advances the runs that are due, some at once; a run that waits costs nothing."""
 
-    def __init__(self, store: Store, advancing: int, execution: Callable[[Journal], Execution]) -> None:
+    def __init__(
+        self, store: Store, advancing: int, execution: Callable[[Journal], Execution], clock: gates.Clock
+    ) -> None:
         """Nothing is done yet.
 
         Args:
             store: where the runs are.
             advancing: how many runs are advanced at once; 0 keeps them all queued.
             execution: makes what advances a claimed run.
+            clock: tells when a waiting run has waited long enough.
         """
+        self._clock = clock
         self._store = store
         self._advancing = advancing
         self._execution = execution
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._later: dict[str, asyncio.TimerHandle] = {}
+        self._alarms: dict[str, asyncio.TimerHandle] = {}
         self._wake = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
 
@@ -46,6 +56,7 @@ class Dispatcher:
         self._store.listen(self._on_events)
         for name in self._store.reads.unknown_runs():
             self._look_again(name, timedelta())
+        self._examine(self._store.reads.resting_runs())
         self._wake.set()
         self._loop = asyncio.create_task(self._run(), name="dispatcher")
 
@@ -53,7 +64,7 @@ class Dispatcher:
         """Let go of all runs where they are; the next start goes on with them."""
         if self._loop is None:
             return
-        for timer in self._later.values():
+        for timer in [*self._later.values(), *self._alarms.values()]:
             timer.cancel()
         tasks = [self._loop, *self._tasks.values()]
         for task in tasks:
@@ -63,8 +74,12 @@ class Dispatcher:
 
     def _on_events(self, events: Sequence[Event]) -> None:
         for event in events:
+            if event.kind in _POLICY:
+                self._examine(self._store.reads.resting_runs())
             if event.kind not in _WAKING:
                 continue
+            if (alarm := self._alarms.pop(event.subject, None)) is not None:
+                alarm.cancel()
             # Whoever has changed a run that was to be looked at later does not wait for that.
             if (timer := self._later.pop(event.subject, None)) is not None:
                 timer.cancel()
@@ -111,7 +126,9 @@ class Dispatcher:
                 return
             try:
                 await self._execution(journal).advance()
-            except (Parked, Fenced):
+            except Parked:
+                self._set_alarm(journal.run)
+            except Fenced:
                 pass
             except LookAgain as later:
                 self._look_again(name, later.after)
@@ -124,6 +141,34 @@ class Dispatcher:
         except Exception:  # noqa: BLE001 - the store may be full or locked; the run stays due
             _log.exception("%s could not be advanced; trying again in %s s", name, _STORE_RETRY_SECONDS)
             self._look_again(name, timedelta(seconds=_STORE_RETRY_SECONDS))
+
+    def _examine(self, names: Sequence[str]) -> None:
+        """Look soon at runs that wait: what they wait for may have changed, or be over."""
+        for name in names:
+            if name not in self._later:
+                self._look_again(name, timedelta())
+
+    def _set_alarm(self, run: Run) -> None:
+        """Look at a waiting run again when its time has come, by the host's clock.
+
+        The loop counts seconds, and a clock may be put forward or back. So the clock is asked now and then;
+        the store is asked only when the time has come.
+        """
+        at = gates.wake_time(run)
+        if at is None:
+            return
+
+        def ring() -> None:
+            del self._alarms[run.name]
+            if self._clock() < at:
+                self._set_alarm(run)
+            else:
+                self._examine([run.name])
+
+        seconds = min(max((at - self._clock()) / 10**9, 0.0), _CLOCK_SECONDS)
+        if (before := self._alarms.pop(run.name, None)) is not None:
+            before.cancel()
+        self._alarms[run.name] = asyncio.get_running_loop().call_later(seconds, ring)
 
     async def _defect(self, journal: Journal) -> None:
         """End a run that met a defect of ours: failed, or unknown once its import may have been received."""

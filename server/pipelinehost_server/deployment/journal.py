@@ -31,12 +31,18 @@ WISHED, REFUSED = b"wished", b"refused"
 """What is noted there: the environment is to be asked, or it has refused."""
 IMPORT_NOTES = ("import.intent", "import.operation", "import.nothing_since", CANCEL)
 """All that is noted of an import; dropped when its outcome is recorded or it begins anew."""
+_TELLING = (Run.STATE_FAILED, Run.STATE_UNKNOWN, Run.STATE_REJECTED, Run.STATE_EXPIRED)
+"""States that an error explains."""
 HOST = "host"
 """Actor of what the host does by itself."""
 
 
 class Parked(Exception):
     """The run waits for something and lets go of everything; it is gone on with when that has come."""
+
+
+class Changed(Exception):
+    """What the run was about to do is not what it was allowed to do any more."""
 
 
 def _in_turn(method: _M) -> _M:
@@ -85,11 +91,24 @@ class Journal:
             raise Fenced(self.run.name, self._epoch, current)
 
     @_in_turn
-    async def note(self, key: str, value: bytes) -> None:
-        """Remember a value durably, before anything that relies on it is done."""
+    async def note(
+        self, key: str, value: bytes, only_if: Callable[[Transaction, Run], bool] | None = None
+    ) -> None:
+        """Remember a value durably, before anything that relies on it is done.
+
+        Args:
+            key: under which it is found again.
+            value: what to remember.
+            only_if: looked at in the same transaction; if it does not hold, nothing is noted.
+
+        Raises:
+            Changed: it does not hold.
+        """
         name, epoch = self.run.name, self._epoch
 
         def job(tx: Transaction) -> Run:
+            if only_if is not None and not only_if(tx, self.run):
+                raise Changed
             tx.put_output(name, key, value)
             return tx.save_run(self.run, [], epoch=epoch)
 
@@ -150,6 +169,43 @@ class Journal:
         self.run = await self._store.write(job)
         if self.run.state == Run.STATE_WAITING_FOR_TARGET:
             raise Parked
+
+    @_in_turn
+    async def rest(self, examine: Callable[[Transaction, Run], Sequence[Event]]) -> None:
+        """Let the run wait or end where a transaction finds that it has to; it lets go of its target then.
+
+        Args:
+            examine: changes the run in place, and tells what happened; nothing where the run goes on, or
+                still waits as before.
+
+        Raises:
+            Parked: it waits, or has ended.
+        """
+        epoch = self._epoch
+
+        def job(tx: Transaction) -> Run:
+            run = _copy(self.run)
+            events = examine(tx, run)
+            if run.state in rules.FINISHED:
+                forget_settings(tx, run)
+            elif not events:
+                return run
+            return tx.save_run(run, events, epoch=epoch, held=None, waiting=False)
+
+        self.run = await self._store.write(job)
+        if self.run.state in (Run.STATE_AWAITING_GATE, *rules.FINISHED):
+            raise Parked
+
+    @_in_turn
+    async def validate_again(self, why: str) -> None:
+        """Go back to validation, without the target: what was validated is not what would be imported."""
+        run = _copy(self.run)
+        for step in run.steps:
+            if step.kind in (Step.KIND_VALIDATE, Step.KIND_IMPORT):
+                step.CopyFrom(Step(kind=step.kind, state=Step.STATE_PENDING))
+        event = moved(run, Run.STATE_QUEUED, HOST, why)
+        await self._save(run, [event], held=None, waiting=False)
+        raise Parked
 
     @_in_turn
     async def progress(self, kind: Step.Kind, percent: int | None, detail: str) -> None:
@@ -246,7 +302,7 @@ class Journal:
         event = end_cancelled(run, HOST, "")
 
         def job(tx: Transaction) -> Run:
-            forget_cancelled(tx, run)
+            forget_settings(tx, run)
             return tx.save_run(run, [event], epoch=epoch)
 
         self.run = await self._store.write(job)
@@ -354,16 +410,21 @@ class Journal:
 
 def end_cancelled(run: Run, actor: str, message: str) -> Event:
     """Put a run into its end as cancelled and give the event of it."""
+    run.ClearField("error")
+    return end_run(run, Run.STATE_CANCELLED, actor, message)
+
+
+def end_run(run: Run, state: Run.State, actor: str, message: str) -> Event:
+    """Put a run that was not imported into an end that cannot be left, and give the event of it."""
     for step in run.steps:
         if step.state == Step.STATE_RUNNING:
             step.state = Step.STATE_PENDING
-    run.ClearField("error")
     run.end_time.CopyFrom(_now())
-    return moved(run, Run.STATE_CANCELLED, actor, message)
+    return moved(run, state, actor, message)
 
 
-def forget_cancelled(tx: Transaction, run: Run) -> None:
-    """Drop what a cancelled run does not need any more."""
+def forget_settings(tx: Transaction, run: Run) -> None:
+    """Drop what a run that ends without an import does not need any more."""
     tx.delete_secret(settings_key(run.name))
     tx.delete_outputs(run.name, IMPORT_NOTES)
 
@@ -378,7 +439,7 @@ def moved(run: Run, state: Run.State, actor: str, message: str = "") -> Event:
         raise AssertionError(f"{rules.state_name(run.state)} cannot become {rules.state_name(state)}")
     change = RunChange(to=state, artifact=run.artifact, version=run.version, attempt=run.attempt)
     setattr(change, "from", run.state)
-    if run.HasField("error") and state in (Run.STATE_FAILED, Run.STATE_UNKNOWN):
+    if run.HasField("error") and state in _TELLING:
         change.error.CopyFrom(run.error)
     run.state = state
     return Event(

@@ -20,10 +20,12 @@ from pipelinehost.errors import (
 )
 from pipelinehost.v1.errors_pb2 import ErrorReason
 from pipelinehost.v1.pipeline_host_pb2 import (
+    ApproveRequest,
     CancelRunRequest,
     DeployRequest,
     DescribeSolutionRequest,
     DescribeSolutionResponse,
+    RejectRequest,
     ResolveRunRequest,
     RestoreArtifactRequest,
     RetryRunRequest,
@@ -51,6 +53,7 @@ from pipelinehost_dataverse.webapi import DataverseError, Wait, WebApi
 from pipelinehost_server import rules
 from pipelinehost_server.blobs import Blobs
 from pipelinehost_server.config import Config
+from pipelinehost_server.deployment import gates
 from pipelinehost_server.deployment.dispatcher import Dispatcher
 from pipelinehost_server.deployment.environments import Environments, as_host_error
 from pipelinehost_server.deployment.findings import subject
@@ -60,7 +63,7 @@ from pipelinehost_server.deployment.journal import (
     WISHED,
     Journal,
     end_cancelled,
-    forget_cancelled,
+    forget_settings,
     moved,
     settings_key,
 )
@@ -90,18 +93,26 @@ class Deployment:
         encryption: Encryption,
         environments: Environments,
         may_go_on: Callable[[Reads, Run], bool],
+        clock: gates.Clock = time.time_ns,
     ) -> None:
+        self._clock = clock
         self._config = config
         self._store = store
         self._encryption = encryption
         self._environments = environments
         self._may_go_on = may_go_on
         self._packages = Packages(store, blobs)
-        self._dispatcher = Dispatcher(store, config.advancing, self._execution)
+        self._dispatcher = Dispatcher(store, config.advancing, self._execution, clock)
 
     def _execution(self, journal: Journal) -> Execution:
         return Execution(
-            journal, self._store, self._packages, self._environments, self._encryption, self._may_go_on
+            journal,
+            self._store,
+            self._packages,
+            self._environments,
+            self._encryption,
+            self._may_go_on,
+            self._clock,
         )
 
     def start(self) -> None:
@@ -236,12 +247,26 @@ class Deployment:
             if state is None:
                 raise _not_cancellable(run)
             if state == Run.STATE_CANCELLED:
-                forget_cancelled(tx, run)
+                forget_settings(tx, run)
                 return end_cancelled(run, caller, request.reason)
             tx.put_output(run.name, CANCEL, WISHED)
             return moved(run, state, caller, request.reason)
 
         return await self._change(request.name, once, change)
+
+    async def decide(self, request: ApproveRequest | RejectRequest, caller: str, once: Once) -> Run:
+        """Take a yes or a no at the gate that a run waits at.
+
+        Raises:
+            NotFound: no such run.
+            InvalidArgument: a no without a word why.
+            PermissionDenied: the gate does not name the caller, or it is the caller's own request.
+            FailedPrecondition: the run waits at no such gate, or the caller has approved it already.
+            Aborted: what is to be approved has changed since the caller looked at it.
+        """
+        return await self._change(
+            request.name, once, lambda tx, run: gates.decide(tx, run, request, caller, self._clock())
+        )
 
     async def retry(self, request: RetryRunRequest, caller: str, once: Once) -> Run:
         """Let a failed run go on from the step that failed.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from pipelinehost.v1.resources_pb2 import (
@@ -19,6 +19,7 @@ from pipelinehost.v1.resources_pb2 import (
     Environment,
     Event,
     Finding,
+    Gate,
     ImportMode,
     Pipeline,
     Run,
@@ -50,9 +51,10 @@ from pipelinehost_dataverse.webapi import (
     WebApi,
 )
 from pipelinehost_server import rules
+from pipelinehost_server.deployment import gates
 from pipelinehost_server.deployment.environments import Environments
 from pipelinehost_server.deployment.findings import finding, subject
-from pipelinehost_server.deployment.journal import CANCEL, HOST, WISHED, Journal, settings_key
+from pipelinehost_server.deployment.journal import CANCEL, HOST, WISHED, Changed, Journal, settings_key
 from pipelinehost_server.deployment.packages import Packages, Stopped
 from pipelinehost_server.deployment.settings import Merged
 from pipelinehost_server.deployment.validation import (
@@ -111,8 +113,10 @@ class Execution:
         environments: Environments,
         encryption: Encryption,
         may_go_on: Callable[[Reads, Run], bool],
+        clock: gates.Clock,
     ) -> None:
         self.journal = journal
+        self._clock = clock
         self._store = store
         self._packages = packages
         self._environments = environments
@@ -125,7 +129,7 @@ class Execution:
         """Go on with the run until it ends or has to wait.
 
         Raises:
-            Parked: it waits for its target.
+            Parked: it waits, for its target or at a gate, or has ended there.
             LookAgain: whether its import was applied cannot be told yet.
             Fenced: somebody else has taken it on, for example to cancel it.
         """
@@ -153,14 +157,35 @@ class Execution:
 
     async def _deployment(self) -> None:
         journal = self.journal
-        if journal.run.steps[0].kind == Step.KIND_EXPORT:
+        first = journal.run.steps[0]
+        if first.kind == Step.KIND_EXPORT:
+            if first.state != Step.STATE_SUCCEEDED:
+                await self._pass(gates.BEFORE_EXPORT)
             await journal.step(Step.KIND_EXPORT, Run.STATE_VALIDATING, self._export)
         await journal.step(Step.KIND_VALIDATE, Run.STATE_VALIDATING, self._validate)
+        if not gates.begun(self._store.reads, journal.run):
+            await self._pass(gates.BEFORE_IMPORT)
         await journal.take_target(self._require_requester)
-        await journal.step(Step.KIND_IMPORT, Run.STATE_DEPLOYING, self._import)
+        try:
+            await journal.step(Step.KIND_IMPORT, Run.STATE_DEPLOYING, self._import)
+        except Changed:
+            await journal.validate_again("what was validated and approved has changed")
         await journal.skip(Step.KIND_PUBLISH, "managed solutions arrive published")
         await journal.step(Step.KIND_VERIFY, Run.STATE_DEPLOYING, self._verify)
         await journal.succeed()
+
+    async def _pass(self, kinds: Sequence[Gate.Kind]) -> None:
+        """Pass gates.
+
+        Raises:
+            Parked: the run waits at one of them, or nobody decided in time.
+        """
+        run = self.journal.run
+        if run.state == Run.STATE_AWAITING_GATE or not gates.all_stand(self._store.reads, run, kinds):
+            now = self._clock()
+            await self.journal.rest(lambda tx, run: gates.come_to(tx, run, kinds, now))
+        if self.journal.run.gates:
+            self._require_requester(self._store.reads)
 
     async def _restore(self) -> None:
         journal = self.journal
@@ -318,7 +343,9 @@ class Execution:
             intent = await api.prepare_import(solution.manifest.unique_name, version, upgrade=upgrade)
         except DataverseError as error:
             raise Stopped(environment_finding(error, where, Step.KIND_IMPORT)) from error
-        await journal.note("import.intent", intent.to_json().encode())
+        if run.stage and merged.sha256(self._encryption.fingerprint) != run.settings_sha256 and run.gates:
+            raise Changed
+        await journal.note("import.intent", intent.to_json().encode(), gates.may_import)
         try:
             operation = await api.telling(_give_up).start_import(
                 package,

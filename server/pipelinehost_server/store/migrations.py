@@ -125,7 +125,13 @@ INSERT INTO token
 DROP TABLE first_token;
 """
 
-VERSIONS: Final = (_FIRST, _PRINCIPALS)
+_GATES: Final = """
+CREATE TABLE gate_note (
+    run TEXT NOT NULL, position INTEGER NOT NULL, frame BLOB NOT NULL,
+    PRIMARY KEY (run, position));
+"""
+
+VERSIONS: Final = (_FIRST, _PRINCIPALS, _GATES)
 """Statements, each ended by a semicolon, that lead from the version before."""
 
 

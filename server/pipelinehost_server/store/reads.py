@@ -135,7 +135,21 @@ _DUE = text(
         _UNFINISHED,
         tables.Run.state != SQL(str(resources_pb2.Run.STATE_WAITING_FOR_TARGET)),
         tables.Run.state != SQL(str(resources_pb2.Run.STATE_UNKNOWN)),
+        tables.Run.state != SQL(str(resources_pb2.Run.STATE_AWAITING_GATE)),
     ).limit(ANY)
+)
+_RESTING = text(
+    _UNFINISHED_RUNS.where(_UNFINISHED, tables.Run.state == SQL(str(resources_pb2.Run.STATE_AWAITING_GATE)))
+)
+_UPLOADERS = text(
+    tables.Uploader.select(tables.Uploader.principal)
+    .where(tables.Uploader.artifact == ANY)
+    .order_by(tables.Uploader.principal)
+)
+_GATE_NOTES = text(
+    tables.GateNote.select(tables.GateNote.frame)
+    .where(tables.GateNote.run == ANY)
+    .order_by(tables.GateNote.position)
 )
 _UNKNOWN = text(
     _UNFINISHED_RUNS.where(_UNFINISHED, tables.Run.state == SQL(str(resources_pb2.Run.STATE_UNKNOWN)))
@@ -472,10 +486,19 @@ class Reads:
         """Names of the runs that can be advanced now.
 
         For each environment that nobody has, the first run that waits for it; then unfinished runs that
-        neither wait for their target nor are unknown, oldest first. At most ``limit`` of either sort, so that
-        neither hides the other.
+        neither wait, for their target or at a gate, nor are unknown, oldest first. At most ``limit`` of
+        either sort, so that neither hides the other.
         """
         return self._names(_FIRST_IN_QUEUE, limit) + self._names(_DUE, limit)
+
+    def resting_runs(self) -> list[str]:
+        """Names of the runs that wait at a gate, oldest first."""
+        return self._names(_RESTING)
+
+    def gate_notes(self, run: str) -> list[resources_pb2.GateNote]:
+        """What approvers of a run told the administrators, in order."""
+        rows = self._execute(_GATE_NOTES, (run,)).fetchall()
+        return [resources_pb2.GateNote.FromString(body(row[0])) for row in rows]
 
     def unknown_runs(self) -> list[str]:
         """Names of the runs of which nobody knows whether their import was applied, oldest first."""
@@ -552,6 +575,10 @@ class Reads:
         """Principals whose own role is administrator, groups and disabled ones among them."""
         rows = self._execute(_ADMINISTRATORS, ()).fetchall()
         return [resources_pb2.Principal.FromString(body(row[0])) for row in rows]
+
+    def uploaders(self, artifact: str) -> list[str]:
+        """Who has uploaded an artifact, by name."""
+        return self._names(_UPLOADERS, artifact)
 
     def groups_of(self, member: str) -> list[resources_pb2.Principal]:
         """The groups that a principal belongs to."""

@@ -216,6 +216,19 @@ class RunSetting(Row):
         primary_key = CompositeKey("run", "position")
 
 
+class GateNote(Row):
+    """What approvers of a run told the administrators, in order."""
+
+    run = TextField()
+    position = IntegerField()
+    frame = BlobField()
+
+    class Meta:
+        """Numbered within the run."""
+
+        primary_key = CompositeKey("run", "position")
+
+
 class Event(Row):
     """The record: events, each chained to the one before by ``sha256(its hash + message bytes)``."""
 

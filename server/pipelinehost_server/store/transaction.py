@@ -89,6 +89,12 @@ _COMPONENT_RESULT_COUNT = text(
 )
 _INSERT_RUN_SETTING = insert(tables.RunSetting)
 _CLEAR_RUN_SETTINGS = text(tables.RunSetting.delete().where(tables.RunSetting.run == ANY))
+_INSERT_GATE_NOTE = insert(tables.GateNote)
+_GATE_NOTE_COUNT = text(
+    tables.GateNote.select(fn.COALESCE(fn.MAX(tables.GateNote.position), SQL("0"))).where(
+        tables.GateNote.run == ANY
+    )
+)
 _PUT_SECRET = insert(tables.Secret, replace=True)
 _SECRETS = text(tables.Secret.select(tables.Secret.name, tables.Secret.ciphertext))
 _OVERWRITE = "PRAGMA secure_delete = 1"
@@ -474,6 +480,11 @@ class Transaction(Reads):
         """Deletes the results of an earlier attempt."""
         self._execute(_CLEAR_COMPONENT_RESULTS, (run,))
 
+    def add_gate_note(self, note: resources_pb2.GateNote) -> None:
+        """Adds a note after those that are there."""
+        position: int = self._one(_GATE_NOTE_COUNT, note.run) + 1
+        self._execute(_INSERT_GATE_NOTE, (note.run, position, frame(note)))
+
     def put_run_settings(self, run: str, settings: Sequence[resources_pb2.Setting]) -> None:
         """Keeps the merged settings, in place of those before.
 
@@ -576,6 +587,10 @@ def reaches(pipeline: resources_pb2.Pipeline) -> dict[str, Reach]:
         found[shared.principal] = max(reach, found.get(shared.principal, reach))
     if pipeline.owner:
         found[pipeline.owner] = Reach.OWN
+    for stage in pipeline.stages:  # who is asked to approve has to see what
+        for gate in stage.gates:
+            for approver in gate.approvers:
+                found.setdefault(approver, Reach.SEE)
     return found
 
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from pipelinehost.errors import Aborted, FailedPrecondition, InvalidArgument, Violation
 from pipelinehost.v1.errors_pb2 import ErrorReason
-from pipelinehost.v1.resources_pb2 import Environment, Pipeline, SignIn
+from pipelinehost.v1.resources_pb2 import Environment, Gate, Pipeline, SignIn, Stage
+from pipelinehost_server import rules
 from pipelinehost_server.api import configure
 
 
@@ -240,3 +241,35 @@ def test_a_secret_is_sent_to_known_authorities_only(url: str, authority: str, fi
 def test_a_token_would_not_go_to_an_unencrypted_address() -> None:
     found = configure.environment_violations(linked(REAL, connectivity_url="http://127.0.0.1:80"))
     assert [v.subject for v in found] == ["environment.connectivity_url"]
+
+
+def test_what_a_gate_must_say() -> None:
+    stages = [
+        Stage(
+            name="pipelines/a/stages/qa",
+            environment="environments/qa",
+            gates=[
+                Gate(kind=Gate.KIND_PRE_EXPORT, approvers=["principals/ada", "principals/ben"], required=2),
+                Gate(kind=Gate.KIND_APPROVAL, approvers=["principals/ada", "principals/ada"], required=21),
+                Gate(kind=Gate.KIND_APPROVAL, timeout_seconds=rules.MOST_GATE_SECONDS + 1),
+                Gate(approvers=["no name"]),
+            ],
+        ),
+        Stage(
+            name="pipelines/a/stages/prod",
+            environment="environments/prod",
+            gates=[Gate(kind=Gate.KIND_PRE_EXPORT, approvers=[f"principals/p{i}" for i in range(21)])],
+        ),
+    ]
+    found = configure.pipeline_violations(Pipeline(name="pipelines/a", stages=stages))
+    assert [v.subject.removeprefix("pipeline.stages") for v in found] == [
+        "[0].gates[1].approvers[1]",
+        "[0].gates[1].required",
+        "[0].gates[2].kind",
+        "[0].gates[2].approvers",
+        "[0].gates[2].timeout_seconds",
+        "[0].gates[3].kind",
+        "[0].gates[3].approvers[0]",
+        "[1].gates[0].kind",
+        "[1].gates[0].approvers",
+    ]

@@ -6,12 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelinehost import names
-from pipelinehost.cli.config_file import Config, ConfigError, read, write
+from pipelinehost.cli.config_file import Config, ConfigError, _differences, _shown, read, write
 from pipelinehost.v1.resources_pb2 import (
     ConnectionReferenceSetting,
     DeploymentSettings,
     Environment,
     EnvironmentVariableSetting,
+    Gate,
     Pipeline,
     Stage,
 )
@@ -153,3 +154,29 @@ def test_what_the_host_sets_is_not_written() -> None:
     pipeline = Pipeline(name="pipelines/sales", etag="x")
     pipeline.create_time.seconds = 5
     assert write(Config(pipelines=[pipeline])) == "pipelines:\n  - name: sales\n"
+
+
+def test_the_gates_of_a_stage() -> None:
+    text = """\
+pipelines:
+  - name: sales
+    stages:
+      - name: qa
+        environment: qa
+        gates:
+          - kind: approval
+            approvers:
+              - principals/ada
+              - principals/ben
+            required: 2
+            timeout_seconds: 86400
+"""
+    config = read(text, "x.yaml")
+    assert config.pipelines[0].stages[0].gates[0] == Gate(
+        kind=Gate.KIND_APPROVAL,
+        approvers=["principals/ada", "principals/ben"],
+        required=2,
+        timeout_seconds=86400,
+    )
+    assert write(config) == text
+    assert list(_differences(_shown(Pipeline(name="pipelines/sales")), _shown(config.pipelines[0])))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ class Host:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.clock: Callable[[], int] = time.time_ns
 
     async def start(self, **settings: Any) -> None:
         self.config = Config(folder=self.folder, **settings)
@@ -60,6 +62,7 @@ class Host:
             encryption,
             self.environments,
             lambda _reads, _run: self.allowed,
+            lambda: self.clock(),
         )
         self.deployment.start()
 

@@ -123,9 +123,26 @@ def run_show(session: Session, name: str, form: str) -> None:
         Column("DETAIL", lambda s: s.detail),
     ]
     console.table(writer, steps, list(found.steps))
+    if found.gates:
+        writer.print()
+        gates: list[Column[Any]] = [
+            Column("GATE", lambda g: enum_word(g, "kind").lower()),
+            Column("STATE", lambda g: state(enum_word(g, "state"))),
+            Column("DECISIONS", _decisions),
+            Column("EXPIRES", lambda g: moment(g.expire_time)),
+        ]
+        console.table(writer, gates, list(found.gates))
     shown = err()
     if found.state != Run.STATE_SUCCEEDED:
         progress.verdict(found, shown)
+
+
+def _decisions(gate: Any) -> str:
+    told = [
+        f"{'yes' if d.approved else 'no'} {d.principal}{f': {d.comment}' if d.comment else ''}"
+        for d in gate.decisions
+    ]
+    return "; ".join([*told, f"{len(gate.decisions)} of {gate.gate.required or 1}"])
 
 
 def _took(step: Any) -> str:
@@ -158,6 +175,47 @@ def run_cancel(session: Session, name: str, reason: str, form: str) -> None:
         err().print("Its import was sent already; the environment decides whether this comes in time.")
         err().print(f"  Next: {console.program()} run watch {names.slug(cancelled.name)}")
     result(cancelled, form)
+
+
+@run_group.command("approve")
+@click.argument("name", metavar="RUN")
+@click.option("--comment", default="", help="For the maker.")
+@click.option("--note", default="", help="For administrators only.")
+@options.single
+@pass_session
+def run_approve(session: Session, name: str, comment: str, note: str, form: str) -> None:
+    """Say yes at the gate that a run waits at.
+
+    Nothing is approved that changes while you type: look at the run first with `run show`.
+    """
+    client = session.client
+    result(client.approve(client.run(name), comment=comment, note=note), form)
+
+
+@run_group.command("reject")
+@click.argument("name", metavar="RUN")
+@click.option("--comment", required=True, help="For the maker: why.")
+@click.option("--note", default="", help="For administrators only.")
+@options.single
+@pass_session
+def run_reject(session: Session, name: str, comment: str, note: str, form: str) -> None:
+    """Say no at the gate that a run waits at; the run ends."""
+    result(session.client.reject(name, comment=comment, note=note), form)
+
+
+@run_group.command("notes")
+@click.argument("name", metavar="RUN")
+@options.output("table", "json", "jsonl")
+@pass_session
+def run_notes(session: Session, name: str, form: str) -> None:
+    """Show what approvers told the administrators; for these only."""
+    columns: list[Column[Any]] = [
+        Column("WHEN", lambda n: moment(n.time)),
+        Column("GATE", lambda n: enum_word(n, "kind").lower()),
+        Column("APPROVER", lambda n: n.principal),
+        Column("NOTE", lambda n: n.note),
+    ]
+    show(session.client.gate_notes(name), form, columns, nothing="There are no notes.")
 
 
 @run_group.command("retry")

@@ -1,0 +1,90 @@
+"""Gates over a connection: approvers who are no administrators, notes that only administrators read."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.rpc.conftest import DEVELOPMENT, Bed, package
+
+from pipelinehost import Client, errors
+from pipelinehost.v1 import pipeline_host_pb2 as api
+from pipelinehost.v1.resources_pb2 import Gate, Run, Stage
+
+
+@pytest.fixture
+def gated(tmp_path: Path) -> Iterator[Bed]:
+    bed = Bed(tmp_path / "data")
+    bed.environment("dev", DEVELOPMENT)
+    bed.environment("qa")
+    bed.ada, bed.ben = bed.person("ada"), bed.person("ben")  # type: ignore[attr-defined]  # their tokens
+    gate = Gate(kind=Gate.KIND_APPROVAL, approvers=["principals/ada", "principals/ben"])
+    stage = Stage(name="pipelines/sales/stages/qa", environment="environments/qa", gates=[gate])
+    bed.pipeline(stages=[stage])
+    yield bed
+    bed.close()
+
+
+def waits(bed: Bed) -> Run:
+    artifact = bed.upload(package())
+    run: Run = bed.call("Deploy", api.DeployRequest(pipeline="pipelines/sales", artifact=artifact.name))
+    return until(bed, run, Run.STATE_AWAITING_GATE)
+
+
+def until(bed: Bed, run: Run, state: Run.State) -> Run:
+    ends = time.monotonic() + 20
+    while time.monotonic() < ends:
+        now: Run = bed.call("GetRun", api.GetRunRequest(name=run.name))
+        if now.state == state:
+            return now
+        time.sleep(0.02)
+    raise AssertionError(now)
+
+
+def test_who_is_named_approves_and_nobody_else(gated: Bed) -> None:
+    run = waits(gated)
+    ada, eve = gated.ada, gated.person("eve")  # type: ignore[attr-defined]  # set by the fixture
+    before = gated.snapshot()
+    with pytest.raises(errors.PermissionDenied) as refused:
+        gated.call("Approve", api.ApproveRequest(name=run.name))
+    assert refused.value.reason_name == "NOT_AN_APPROVER"
+    for name in (run.name, "runs/" + "0" * 26):
+        with pytest.raises(errors.NotFound, match=name):
+            gated.call("Approve", api.ApproveRequest(name=name), token=eve)
+    assert gated.snapshot() == before
+    assert gated.call("GetRun", api.GetRunRequest(name=run.name), token=ada) == run, "sees what is asked"
+    request = api.ApproveRequest(name=run.name, note="for you only", comment="go", request_id="once")
+    assert gated.call("Approve", request, token=ada).state == Run.STATE_QUEUED
+    assert gated.call("Approve", request, token=ada).state == Run.STATE_QUEUED, "the same answer"
+    done = until(gated, run, Run.STATE_SUCCEEDED)
+    assert len(done.gates[0].decisions) == 1
+    with pytest.raises(errors.PermissionDenied):
+        gated.call("ListGateNotes", api.ListGateNotesRequest(run=run.name), token=ada)
+    notes = gated.call("ListGateNotes", api.ListGateNotesRequest(run=run.name)).notes
+    assert [(n.principal, n.note) for n in notes] == [("principals/ada", "for you only")]
+    assert "for you only" not in str(gated.events())
+
+
+def test_a_watch_ends_with_a_rejected_run(gated: Bed) -> None:
+    run = waits(gated)
+    with Client(str(gated.host.address), token=gated.ben) as ben:  # type: ignore[attr-defined]  # set by the fixture
+        assert ben.reject(run.name, comment="not today").state == Run.STATE_REJECTED
+    with Client(str(gated.host.address), token=gated.token) as admin:
+        ended = admin.wait(run.name, timeout=10)
+    assert (ended.state, ended.error.code) == (Run.STATE_REJECTED, "GATE_REJECTED")
+
+
+def test_what_was_looked_at_is_what_is_approved(gated: Bed) -> None:
+    run = waits(gated)
+    with Client(str(gated.host.address), token=gated.token) as admin:
+        seen = admin.run(run.name)
+        pipeline = admin.pipeline("sales")
+        pipeline.stages[0].gates[0].timeout_seconds = 7200
+        admin.update_pipeline(pipeline)
+    with Client(str(gated.host.address), token=gated.ada) as ada:  # type: ignore[attr-defined]  # set by the fixture
+        with pytest.raises(errors.Aborted) as stale:
+            ada.approve(seen)
+        assert stale.value.reason_name == "GATE_CHANGED"
+        assert ada.approve(run.name).state == Run.STATE_QUEUED
