@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,9 +30,10 @@ def gated(tmp_path: Path) -> Iterator[Bed]:
     bed.close()
 
 
-def waits(bed: Bed) -> Run:
-    artifact = bed.upload(package())
-    run: Run = bed.call("Deploy", api.DeployRequest(pipeline="pipelines/sales", artifact=artifact.name))
+def waits(bed: Bed, note: str = "", version: str = "1.0.0.0") -> Run:
+    artifact = bed.upload(package(version))
+    request = api.DeployRequest(pipeline="pipelines/sales", artifact=artifact.name, note=note)
+    run: Run = bed.call("Deploy", request)
     return until(bed, run, Run.STATE_AWAITING_GATE)
 
 
@@ -88,3 +92,21 @@ def test_what_was_looked_at_is_what_is_approved(gated: Bed) -> None:
             ada.approve(seen)
         assert stale.value.reason_name == "GATE_CHANGED"
         assert ada.approve(run.name).state == Run.STATE_QUEUED
+
+
+def test_the_documented_program_decides(gated: Bed, tmp_path: Path) -> None:
+    """The example of docs/gates.md, as it stands there."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "gates.md").read_text("utf-8")
+    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len([line for line in program.splitlines() if line.strip()]) <= 40
+    file = tmp_path / "approver.py"
+    file.write_text(program, "utf-8")
+    ended = []
+    for note, version in (("CHG1: go", "1.0.0.0"), ("no number", "2.0.0.0")):
+        run = waits(gated, note=note, version=version)
+        command = [sys.executable, str(file), str(gated.host.address), gated.ada, "1"]  # type: ignore[attr-defined]  # set by the fixture
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        ended.append(run)
+    assert until(gated, ended[0], Run.STATE_SUCCEEDED).gates[0].decisions[0].principal == "principals/ada"
+    assert "number of a change" in until(gated, ended[1], Run.STATE_REJECTED).error.message

@@ -244,6 +244,11 @@ def _shown(resource: Environment | Pipeline | Principal) -> dict[str, Any]:
             stage["environment"] = names.slug(stage["environment"])
         for gate in stage.get("gates", []):
             gate["kind"] = gate["kind"].lower()
+            for number in ("required", "timeout_seconds"):  # JSON has the larger ones as text
+                if int(gate.get(number, 0)):
+                    gate[number] = int(gate[number])
+                else:
+                    gate.pop(number, None)
     return shown
 
 
@@ -402,6 +407,11 @@ class _Reader:
                 setattr(into, field_.name, value)
             else:
                 self.problems.append((line, f"`{field_.name}` is true or false."))
+        elif field_.cpp_type in (field_.CPPTYPE_INT32, field_.CPPTYPE_INT64):
+            if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31:
+                setattr(into, field_.name, value)
+            else:
+                self.problems.append((line, f"`{field_.name}` is a number, 0 or more."))
         elif self._text(value, field_.name, line):
             setattr(into, field_.name, str(value))
 
