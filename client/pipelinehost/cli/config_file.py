@@ -244,6 +244,7 @@ def _shown(resource: Environment | Pipeline | Principal) -> dict[str, Any]:
             stage["environment"] = names.slug(stage["environment"])
         for gate in stage.get("gates", []):
             gate["kind"] = gate["kind"].lower()
+            gate["approvers"] = [names.slug(a) for a in gate.get("approvers", [])]
             for number in ("required", "timeout_seconds"):  # JSON has the larger ones as text
                 if int(gate.get(number, 0)):
                     gate[number] = int(gate[number])
@@ -340,6 +341,8 @@ class _Reader:
             slug = names.slug(self._full(at, "stages", stage.name.removeprefix(f"{pipeline.name}/")))
             stage.name = f"{pipeline.name}/stages/{slug}"
             stage.environment = self._full(at, "environments", stage.environment)
+            for gate in stage.gates:
+                gate.approvers[:] = [self._full(at, "principals", a) for a in gate.approvers]
 
     def _full(self, at: int, collection: str, name: str) -> str:
         slug = name.removeprefix(f"{collection}/")

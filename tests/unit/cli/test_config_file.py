@@ -166,8 +166,8 @@ pipelines:
         gates:
           - kind: approval
             approvers:
-              - principals/ada
-              - principals/ben
+              - ada
+              - ben
             required: 2
             timeout_seconds: 86400
 """
