@@ -12,6 +12,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -35,6 +36,8 @@ KNOWN: Final = 10_000
 
 _TOKEN = re.compile(r"ph_([0-9a-f]{8})_[A-Za-z0-9_-]{43}")
 _LOG = logging.getLogger(__name__)
+_AS_OF: Final = ContextVar("as_of", default=-1)
+"""The last event that was heard of when the caller of this call was identified; decisions come after that."""
 _WHO = frozenset(
     {
         Event.KIND_PRINCIPAL_CREATED,
@@ -223,6 +226,7 @@ class Access:
         self._pepper = hmac.digest(secret, b"bearer tokens", "sha256")
         self._issuer = issuer
         self._known: dict[bytes, tuple[Caller, float]] = {}
+        self._heard = -1
         self._listeners: list[Callable[[], None]] = []
         store.listen(self._on_events)
 
@@ -231,6 +235,7 @@ class Access:
         self._listeners.append(callback)
 
     def _on_events(self, events: Sequence[Event]) -> None:
+        self._heard = events[-1].sequence
         kinds = {event.kind for event in events}
         if kinds & _WHO:
             self._known.clear()
@@ -244,6 +249,7 @@ class Access:
         Raises:
             Unauthenticated: the host does not know the token, or refuses it by now.
         """
+        _AS_OF.set(self._heard)
         key = hashlib.sha256(token.encode(errors="replace")).digest()
         known = self._known.get(key)
         if known is not None and time.time() < known[1]:
@@ -264,6 +270,7 @@ class Access:
         Raises:
             Unauthenticated: it names nobody, or more than one, or has expired since.
         """
+        _AS_OF.set(self._heard)
         key = hashlib.sha256(pem).digest()
         known = self._known.get(key)
         if known is not None and time.time() < known[1]:
@@ -350,9 +357,15 @@ class Access:
                 _relate(reads or self._store.reads, caller, relation, name, field)
 
     def again(self, caller_: Caller, method: str, request: Message) -> Callable[[Reads], None]:
-        """What decides the same once more within a transaction, as of its own writes."""
+        """What decides the same once more within a transaction, as of its own writes.
+
+        Where no rights have changed since the caller of this call was identified, the guard's decision holds.
+        """
+        as_of = _AS_OF.get()
 
         def decide(reads: Reads) -> None:
+            if isinstance(reads, Transaction) and reads.rights_changed <= as_of:
+                return
             fresh = caller(reads, caller_.name)
             if fresh is None:
                 raise _denied(f"{caller_.name} may not sign in any more")

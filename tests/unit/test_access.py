@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.message import Message
 
 from pipelinehost.errors import NotFound, PermissionDenied, Unauthenticated
 from pipelinehost.v1 import pipeline_host_pb2 as api
@@ -17,7 +19,7 @@ from pipelinehost.v1.errors_pb2 import ErrorReason
 from pipelinehost.v1.resources_pb2 import Environment, Event, Pipeline, Principal, Run, Share, Token
 from pipelinehost_server import access as module
 from pipelinehost_server.access import POLICY, Access, Caller, Permission, may_go_on
-from pipelinehost_server.store import Reach, Store, migrations
+from pipelinehost_server.store import Reach, Store, Transaction, migrations
 
 HOST = "/pipelinehost.v1.PipelineHost/"
 ADMIN = Caller("principals/admin", Principal.ROLE_ADMINISTRATOR)
@@ -267,6 +269,130 @@ async def test_a_run_goes_on_only_while_its_requester_may_ask_for_it(store: Stor
     assert not may_go_on(store.reads, restore)
     await store.write(lambda tx: tx.put_environment(Environment(name="environments/dev", makers=[ada])))
     assert may_go_on(store.reads, restore)
+
+
+DEV = "environments/dev"
+DEPLOY = api.DeployRequest(pipeline="pipelines/sales")
+
+
+async def a_runner(store: Store, access: Access) -> str:
+    """The secret of somebody who may deploy through the pipeline, as a member of a group."""
+    ada = await person(store, "ada", "USER")
+    await person(store, "team", "UNSPECIFIED", kind=Principal.KIND_GROUP, members=[ada])
+    await shared(store, "principals/team", Share.ACCESS_RUN)
+    await store.write(lambda tx: tx.put_environment(Environment(name="environments/dev", makers=[ada])))
+    _, secret = await token_of(store, access, ada)
+    await person(store, "somebody")  # with an event, so that all of this was heard of
+    return secret
+
+
+def let_in(
+    access: Access, secret: str, method: str = HOST + "Deploy", request: Message = DEPLOY
+) -> Callable[[Transaction], None]:
+    """What the guard does, and a job that writes once it was decided again."""
+    caller = access.identify(secret)
+    access.check(caller, method)
+    access.require(caller, method, request)
+    again = access.again(caller, method, request)
+
+    def job(tx: Transaction) -> None:
+        again(tx)
+        tx.put_secret("written", b"x")
+
+    return job
+
+
+def told(put: Callable[[Transaction], object], kind: Event.Kind) -> Callable[[Transaction], None]:
+    def job(tx: Transaction) -> None:
+        put(tx)
+        tx.append(Event(kind=kind))
+
+    return job
+
+
+PERSON = Principal(name="principals/ada", kind=Principal.KIND_PERSON, role=Principal.ROLE_USER)
+LOSSES: dict[str, Callable[[Transaction], None]] = {
+    "role": told(
+        lambda tx: tx.put_principal(Principal(name=PERSON.name, kind=PERSON.kind)),
+        Event.KIND_PRINCIPAL_UPDATED,
+    ),
+    "person": told(lambda tx: tx.delete_principal(PERSON.name), Event.KIND_PRINCIPAL_DELETED),
+    "group": told(
+        lambda tx: tx.put_principal(Principal(name="principals/team", kind=Principal.KIND_GROUP)),
+        Event.KIND_PRINCIPAL_UPDATED,
+    ),
+    "share": told(
+        lambda tx: tx.put_pipeline(Pipeline(name="pipelines/sales", owner="principals/owner")),
+        Event.KIND_PIPELINE_UPDATED,
+    ),
+    "environment": told(
+        lambda tx: tx.put_environment(Environment(name="environments/dev")), Event.KIND_ENVIRONMENT_UPDATED
+    ),
+    "no environment": told(
+        lambda tx: tx.delete_environment("environments/dev"), Event.KIND_ENVIRONMENT_DELETED
+    ),
+    "pipeline": told(lambda tx: tx.delete_pipeline("pipelines/sales"), Event.KIND_PIPELINE_DELETED),
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+async def test_a_right_lost_between_the_guard_and_the_job_denies(
+    loss: str, store: Store, tmp_path: Path
+) -> None:
+    access = opened(store, tmp_path)
+    secret = await a_runner(store, access)
+    if "environment" in loss:
+        job = let_in(access, secret, HOST + "CheckEnvironment", api.CheckEnvironmentRequest(name=DEV))
+    else:
+        job = let_in(access, secret)
+    outcomes = await asyncio.gather(store.write(LOSSES[loss]), store.write(job), return_exceptions=True)
+    assert isinstance(outcomes[1], PermissionDenied | NotFound)
+    assert store.reads.secret("written") is None
+
+
+async def test_a_role_lost_but_not_heard_of_yet_denies(store: Store, tmp_path: Path) -> None:
+    """It is committed, and the loop has not come to it: the guard still knows the caller as before."""
+    access = opened(store, tmp_path)
+    secret = await a_runner(store, access)
+    let_in(access, secret)
+    before = store.reads.last_sequence()
+    losing = asyncio.ensure_future(store.write(LOSSES["role"]))
+    await asyncio.sleep(0)
+    end = time.monotonic() + 10
+    while store.reads.last_sequence() == before:
+        assert time.monotonic() < end
+    job = let_in(access, secret)
+    assert not losing.done()
+    with pytest.raises(PermissionDenied):
+        await store.write(job)
+    assert store.reads.secret("written") is None
+
+
+async def test_nothing_is_decided_again_where_no_rights_have_changed(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    access = opened(store, tmp_path)
+    secret = await a_runner(store, access)
+    access.identify(secret)
+    decided: list[str] = []
+    real = module.caller
+
+    def counted(reads: Any, name: str, token: str = "") -> Caller | None:
+        decided.append(name)
+        return real(reads, name, token)
+
+    monkeypatch.setattr(module, "caller", counted)
+
+    def fails(tx: Transaction) -> None:
+        LOSSES["share"](tx)
+        raise ValueError("no")
+
+    for change in (lambda tx: tx.append(Event()), fails):
+        job = let_in(access, secret)
+        await asyncio.gather(store.write(change), store.write(job), return_exceptions=True)
+        assert store.reads.secret("written") is not None
+        await store.write(lambda tx: tx.delete_secret("written"))
+        assert decided == []
 
 
 async def test_hidden_and_absent_look_alike(store: Store, tmp_path: Path) -> None:

@@ -176,15 +176,21 @@ class Transaction(Reads):
         self.appended: list[resources_pb2.Event] = []
         self.peer = ""
         """From where the caller of the job calls."""
+        self.rights_changed = self._sequence
+        """Up to this event, at least, one must have heard to know what everybody may do as of now."""
 
-    def mark(self) -> tuple[int, bytes, int]:
+    def mark(self) -> tuple[int, bytes, int, int]:
         """Where the record ends now, for :meth:`back_to`."""
-        return self._sequence, self._hash, len(self.appended)
+        return self._sequence, self._hash, self.rights_changed, len(self.appended)
 
-    def back_to(self, mark: tuple[int, bytes, int]) -> None:
+    def back_to(self, mark: tuple[int, bytes, int, int]) -> None:
         """Forgets the events after a mark, when the database has rolled them back."""
-        self._sequence, self._hash, count = mark
+        self._sequence, self._hash, self.rights_changed, count = mark
         del self.appended[count:]
+
+    def _change_rights(self) -> None:
+        # The job appends the event of the change after it.
+        self.rights_changed = self._sequence + 1
 
     def put_environment(self, environment: resources_pb2.Environment) -> resources_pb2.Environment:
         """Creates or replaces an environment; stamps ``etag`` and times."""
@@ -218,6 +224,7 @@ class Transaction(Reads):
                 frame(environment),
             ),
         )
+        self._change_rights()
         self._execute(_DELETE_MAKERS, (environment.name,))
         for principal in set(environment.makers):
             self._execute(_PUT_MAKER, (principal, environment.name))
@@ -225,6 +232,7 @@ class Transaction(Reads):
     def delete_environment(self, name: str) -> None:
         """Deletes an environment, if it is there."""
         self._execute(_DELETE_ENVIRONMENT, (name,))
+        self._change_rights()
         self._execute(_DELETE_MAKERS, (name,))
 
     def put_pipeline(self, pipeline: resources_pb2.Pipeline) -> resources_pb2.Pipeline:
@@ -234,6 +242,7 @@ class Transaction(Reads):
         self._execute(_DELETE_USES, (pipeline.name,))
         for environment in {*pipeline.development_environments, *(s.environment for s in pipeline.stages)}:
             self._execute(_PUT_USE, (environment, pipeline.name))
+        self._change_rights()
         self._execute(_DELETE_ACCESS, (pipeline.name,))
         for principal, reach in reaches(pipeline).items():
             self._execute(_PUT_ACCESS, (principal, pipeline.name, reach))
@@ -243,6 +252,7 @@ class Transaction(Reads):
         """Deletes a pipeline, if it is there; its runs stay, for administrators to see."""
         self._execute(_DELETE_PIPELINE, (name,))
         self._execute(_DELETE_USES, (name,))
+        self._change_rights()
         self._execute(_DELETE_ACCESS, (name,))
 
     def put_artifact(self, artifact: resources_pb2.Artifact) -> resources_pb2.Artifact:
@@ -526,6 +536,7 @@ class Transaction(Reads):
             _PUT_PRINCIPAL,
             (principal.name, principal.kind, principal.role, principal.display_name, frame(principal)),
         )
+        self._change_rights()
         self._execute(_DELETE_MEMBERS, (principal.name,))
         for member in set(principal.members):
             self._execute(_PUT_MEMBER, (member, principal.name))
@@ -537,6 +548,7 @@ class Transaction(Reads):
     def delete_principal(self, name: str) -> None:
         """Deletes a principal, if it is there, with its tokens and identities."""
         self._execute(_DELETE_PRINCIPAL, (name,))
+        self._change_rights()
         self._execute(_DELETE_MEMBERS, (name,))
         self._execute(_DELETE_IDENTITIES, (name,))
         self._execute(_DELETE_TOKENS, (name,))
