@@ -204,7 +204,7 @@ class Validation:
             if kind in _LOSS:
                 yield finding(
                     "UPGRADE_REMOVES",
-                    subject(kind, component.name, component.display_name),
+                    _subject(component),
                     environment=where,
                     kind=_WORDS.get(kind, kind),
                     name=_title(component),
@@ -231,7 +231,7 @@ class Validation:
             kind = component.key.kind if component.key else ""
             yield finding(
                 "UPGRADE_BLOCKED",
-                subject(kind, component.name, component.display_name),
+                _subject(component),
                 environment=where,
                 kind=_WORDS.get(kind, kind),
                 name=_title(component),
@@ -418,8 +418,19 @@ def _listed(names: Sequence[str], most: int = 3) -> str:
     return " and ".join(filter(None, [", ".join(shown[:-1]), shown[-1]])) if shown else "a component"
 
 
+def _subject(component: InstalledComponent) -> Subject:
+    """A column is named with its table: two tables may have columns of one name."""
+    if component.key is not None and component.key.kind == "attribute":
+        return subject("attribute", component.key.key, component.display_name)
+    kind = component.key.kind if component.key else ""
+    return subject(kind, component.name, component.display_name)
+
+
 def _title(component: InstalledComponent) -> str:
-    return component.display_name or component.name
+    shown = component.display_name or component.name
+    if component.key is not None and component.key.kind == "attribute":
+        return f"{shown} of {component.key.key.partition('.')[0]}"
+    return shown
 
 
 def _progress(percent: int, detail: str) -> Progress:
