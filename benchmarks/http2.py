@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_FRAME = 16_384
+"""Largest frame that a server takes unless it says otherwise (RFC 9113, section 6.5.2)."""
 _WINDOW = 2**31 - 1
 _DATA, _HEADERS, _RESET, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
 _END_STREAM, _END_HEADERS, _ACK = 1, 4, 1
@@ -59,9 +61,11 @@ class Connection:
         """Begins a call with its one request; gives the number of its stream."""
         stream, self._next = self._next, self._next + 2
         body = struct.pack(">BI", 0, len(message)) + message
-        self.socket.sendall(
-            _frame(_HEADERS, _END_HEADERS, stream, self._block) + _frame(_DATA, _END_STREAM, stream, body)
-        )
+        frames = [_frame(_HEADERS, _END_HEADERS, stream, self._block)]
+        for at in range(0, len(body), _FRAME):
+            last = _END_STREAM if at + _FRAME >= len(body) else 0
+            frames.append(_frame(_DATA, last, stream, body[at : at + _FRAME]))
+        self.socket.sendall(b"".join(frames))
         self._block = self._places
         return stream
 
