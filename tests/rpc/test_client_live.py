@@ -68,6 +68,9 @@ def screen(written: str) -> list[str]:
 async def play(host: FakeHost, run: Run) -> None:
     await host.enter(run, Run.STATE_WAITING_FOR_TARGET)
     host.queues["environments/qa"] = Queue(waiting=["runs/other", run.name])
+    async with asyncio.timeout(30):
+        while not host.watches:  # the watch is back when its own pause is over
+            await asyncio.sleep(0.05)
     await asyncio.sleep(2.5)
     await host.enter(run, Run.STATE_DEPLOYING)
     await host.append(
