@@ -8,6 +8,7 @@ import subprocess
 import sys
 import termios
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from tests.rpc.fake_host import RUN, FakeHost
 
@@ -69,7 +70,7 @@ async def play(host: FakeHost, run: Run) -> None:
     await host.enter(run, Run.STATE_WAITING_FOR_TARGET)
     host.queues["environments/qa"] = Queue(waiting=["runs/other", run.name])
     async with asyncio.timeout(30):
-        while not host.watches:  # the watch is back when its own pause is over
+        while not host.watches:  # noqa: ASYNC110 - the fake host tells nobody that a watch is back
             await asyncio.sleep(0.05)
     await asyncio.sleep(2.5)
     await host.enter(run, Run.STATE_DEPLOYING)
@@ -103,14 +104,17 @@ def test_a_run_on_a_terminal_also_when_the_host_restarts() -> None:
         )
         run.target_environment = "environments/qa"
         program, ours = on_a_terminal(host.address, "run", "watch", RUN)
+        # A terminal that nobody reads holds the program up as soon as it is full.
+        reader = ThreadPoolExecutor(1).submit(read_to_end, ours)
         deadline = time.monotonic() + 20
         while not host.watches and time.monotonic() < deadline:
             time.sleep(0.02)
         host.stop()
+        host.watches = 0  # those of the host that was stopped
         time.sleep(1.0)
         host.start()
         host.do(play(host, run))
-        written = read_to_end(ours)
+        written = reader.result(30)
         assert program.wait(20) == 0
     seen = screen(written)
     assert seen[:3] == ["  ! ODD", "    Odd�[2J.", "    → Look."]
