@@ -7,8 +7,6 @@ import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
-from typing import cast
 
 from pipelinehost import names
 from pipelinehost.errors import (
@@ -16,7 +14,6 @@ from pipelinehost.errors import (
     InvalidArgument,
     NotFound,
     Violation,
-    reason_name,
 )
 from pipelinehost.v1.errors_pb2 import ErrorReason
 from pipelinehost.v1.pipeline_host_pb2 import (
@@ -39,13 +36,11 @@ from pipelinehost.v1.resources_pb2 import (
     Event,
     Finding,
     ImportMode,
-    Pipeline,
     Progress,
     Requirement,
     Run,
     RunChange,
     Setting,
-    Stage,
     Step,
 )
 from pipelinehost_dataverse.solution import Solution
@@ -54,6 +49,19 @@ from pipelinehost_server import rules
 from pipelinehost_server.blobs import Blobs
 from pipelinehost_server.config import Config
 from pipelinehost_server.deployment import gates
+from pipelinehost_server.deployment.asked import (
+    Asked,
+    artifact_named,
+    deploy_violations,
+    environment_named,
+    forbidden,
+    not_found,
+    required,
+    resolve,
+    restore_violations,
+    stage_meant,
+    stage_named,
+)
 from pipelinehost_server.deployment.dispatcher import Dispatcher
 from pipelinehost_server.deployment.environments import Environments, as_host_error
 from pipelinehost_server.deployment.findings import subject
@@ -67,7 +75,7 @@ from pipelinehost_server.deployment.journal import (
     moved,
     settings_key,
 )
-from pipelinehost_server.deployment.packages import Packages, Stopped, same_version
+from pipelinehost_server.deployment.packages import Packages, Stopped
 from pipelinehost_server.deployment.run import Execution
 from pipelinehost_server.deployment.validation import (
     Plan,
@@ -134,7 +142,7 @@ class Deployment:
         # Before the stage is chosen: by now another one may be due, or none, or the environment may be away.
         if (answered := once.recall(self._store.reads)) is not None:
             return Run.FromString(answered)
-        stage_name = request.stage or await self._due_stage(request)
+        stage_name = await stage_meant(self._store.reads, self._environments, request)
         run_name = names.run(new_run_id())
         settings = request.settings if request.HasField("settings") else None
         sealed = (
@@ -144,9 +152,9 @@ class Deployment:
         def job(tx: Transaction) -> Run:
             if (seen := once.recall(tx)) is not None:
                 return Run.FromString(seen)
-            asked = _resolve(tx, request, stage_name)
-            if violations := self._violations(tx, asked):
-                raise _forbidden(violations)
+            asked = resolve(tx, request, stage_name)
+            if violations := deploy_violations(self._config, tx, asked):
+                raise forbidden(violations)
             run = Run(
                 name=run_name,
                 state=Run.STATE_QUEUED,
@@ -188,31 +196,10 @@ class Deployment:
         def job(tx: Transaction) -> Run:
             if (seen := once.recall(tx)) is not None:
                 return Run.FromString(seen)
-            artifact = _artifact(tx, request.artifact)
-            environment = _environment(tx, request.environment)
-            violations = []
-            if artifact.managed and not artifact.source_sha256:
-                violations.append(
-                    _violation(
-                        ErrorReason.ERROR_REASON_ARTIFACT_MANAGED,
-                        artifact.name,
-                        f"{artifact.solution} {artifact.version} was uploaded as a managed "
-                        f"package: there is no "
-                        "unmanaged one to restore; upload the unmanaged export",
-                    )
-                )
-            if environment.kind != Environment.KIND_DEVELOPMENT:
-                violations.append(
-                    _violation(
-                        ErrorReason.ERROR_REASON_ENVIRONMENT_KIND,
-                        environment.name,
-                        f"{rules.title(environment)} is a target: only managed solutions arrive "
-                        f"there; choose a "
-                        "development environment",
-                    )
-                )
-            if violations:
-                raise _forbidden(violations)
+            artifact = artifact_named(tx, request.artifact)
+            environment = environment_named(tx, request.environment)
+            if violations := restore_violations(artifact, environment):
+                raise forbidden(violations)
             run = Run(
                 name=run_name,
                 state=Run.STATE_QUEUED,
@@ -351,7 +338,8 @@ class Deployment:
             NotFound: no such pipeline, stage, environment or artifact.
             InvalidArgument: what to deploy is not said, or not clearly.
         """
-        asked = _resolve(self._store.reads, request, request.stage or await self._due_stage(request))
+        reads = self._store.reads
+        asked = resolve(reads, request, await stage_meant(reads, self._environments, request))
         summary = ValidateDeploymentResponse.Summary(
             solution=asked.solution, stage=asked.stage.name, deployable=True
         )
@@ -371,12 +359,12 @@ class Deployment:
     async def _look(
         self,
         request: DeployRequest,
-        asked: _Asked,
+        asked: Asked,
         summary: ValidateDeploymentResponse.Summary,
         tell: Callable[[Finding | Progress], None],
     ) -> None:
         """Validate and tell what is found; what the host's own record forbids is told in any case."""
-        found = [_as_finding(v) for v in self._violations(self._store.reads, asked)]
+        found = [_as_finding(v) for v in deploy_violations(self._config, self._store.reads, asked)]
         try:
             if asked.artifact is None and asked.source is not None:
                 tell(Progress(step=Step.KIND_EXPORT, detail=f"exporting from {rules.title(asked.source)}"))
@@ -442,19 +430,19 @@ class Deployment:
         reads = self._store.reads
         try:
             if request.WhichOneof("source") == "artifact":
-                artifact = _artifact(reads, request.artifact)
+                artifact = artifact_named(reads, request.artifact)
                 solution, _ = await self._packages.solution(names.slug(artifact.name))
             elif request.WhichOneof("source") == "installed":
-                environment = _environment(reads, request.installed.environment)
+                environment = environment_named(reads, request.installed.environment)
                 api = await self._environments.connect(environment)
                 exported = await self._packages.export(api, environment, request.installed.solution)
                 solution = exported.solution
             else:
-                raise _required("source", "name an artifact, or an environment and a solution")
+                raise required("source", "name an artifact, or an environment and a solution")
             target_title, target_api, stage_settings = "the target", None, DeploymentSettings()
             if request.stage:
-                _, stage = _stage(reads, request.stage)
-                target = _environment(reads, stage.environment)
+                stage = stage_named(reads, request.stage)
+                target = environment_named(reads, stage.environment)
                 target_title, target_api = rules.title(target), await self._environments.connect(target)
                 stage_settings = stage.settings
             merged = await merge_settings(
@@ -481,7 +469,7 @@ class Deployment:
             if (seen := once.recall(tx)) is not None:
                 return Run.FromString(seen)
             if tx.run(name) is None:
-                raise _not_found(name, "pipelinehost run list")
+                raise not_found(name, "pipelinehost run list")
             run, epoch = tx.claim_run(name)
             event = change(tx, run)
             run = tx.save_run(run, [event], epoch=epoch)
@@ -489,61 +477,6 @@ class Deployment:
             return run
 
         return await self._store.write(job)
-
-    async def _due_stage(self, request: DeployRequest) -> str:
-        """The stage that the request means by leaving it out.
-
-        Raises:
-            FailedPrecondition: every stage has it already, or the development environment cannot be asked.
-        """
-        reads = self._store.reads
-        pipeline = _pipeline(reads, request.pipeline)
-        artifact, version = request.artifact, request.version
-        if not artifact:
-            first = pipeline.stages[0]
-            if not version:
-                source = _source(reads, pipeline, request)
-                try:
-                    api = await self._environments.connect(source)
-                    installed = await api.solution(request.solution)
-                except DataverseError as error:
-                    raise as_host_error(error, source) from error
-                if installed is None:
-                    raise NotFound(
-                        ErrorReason.ERROR_REASON_SOLUTION_NOT_FOUND,
-                        f"{rules.title(source)} holds no solution {request.solution}.",
-                        remedy=f"See `pipelinehost environment solutions {names.slug(source.name)}`.",
-                        metadata={"resource": source.name},
-                    )
-                version = str(installed.version)
-            before = reads.newest_success(first.name, request.solution, version)
-            if before is None:
-                return first.name
-            artifact = before.artifact
-        due = rules.due_stage(pipeline, lambda stage: reads.succeeded(stage.name, artifact))
-        if due is None:
-            raise FailedPrecondition(
-                ErrorReason.ERROR_REASON_NOTHING_DUE,
-                f"Every stage of {rules.title(pipeline)} has "
-                + (f"{request.solution} {version}." if request.solution else f"{artifact}."),
-                remedy="Raise the version in the development environment, or name a stage.",
-            )
-        return due.name
-
-    def _violations(self, reads: Reads, asked: _Asked) -> list[Violation]:
-        index = rules.stage_index(asked.pipeline, asked.stage.name) or 0
-        before = asked.pipeline.stages[index - 1] if index else None
-        return rules.may_deploy(
-            self._config,
-            asked.pipeline,
-            asked.stage,
-            source=asked.source,
-            target=asked.target,
-            artifact=asked.artifact,
-            succeeded_before=before is not None
-            and asked.artifact is not None
-            and reads.succeeded(before.name, asked.artifact.name),
-        )
 
 
 async def _as_it_comes(
@@ -568,114 +501,6 @@ async def _as_it_comes(
         await asyncio.gather(task, return_exceptions=True)
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """A request with its names looked up."""
-
-    pipeline: Pipeline
-    stage: Stage
-    target: Environment
-    source: Environment | None
-    """The development environment to export from, or that the artifact came from."""
-    artifact: Artifact | None
-    """None: it is exported first (or, for a later stage, there is none yet)."""
-    solution: str
-
-
-def _resolve(reads: Reads, request: DeployRequest, stage_name: str) -> _Asked:
-    pipeline = _pipeline(reads, request.pipeline)
-    index = rules.stage_index(pipeline, stage_name)
-    if index is None:
-        names.parse("stage", stage_name, "stage")
-        raise _not_found(stage_name, f"pipelinehost pipeline show {names.slug(pipeline.name)}")
-    stage = pipeline.stages[index]
-    target = _environment(reads, stage.environment)
-    artifact: Artifact | None = None
-    source: Environment | None = None
-    match request.WhichOneof("source"):
-        case "artifact":
-            artifact = _artifact(reads, request.artifact)
-        case "solution" if request.solution and index == 0:
-            source = _source(reads, pipeline, request)
-        case "solution" if request.solution:
-            done = reads.newest_success(pipeline.stages[index - 1].name, request.solution, request.version)
-            artifact = reads.artifact(done.artifact) if done is not None else None
-        case _:
-            raise _required("solution", "name a solution or an artifact")
-    if artifact is not None and artifact.source_environment:
-        source = reads.environment(artifact.source_environment)
-    if artifact is not None and request.version and not same_version(request.version, artifact.version):
-        raise InvalidArgument(
-            ErrorReason.ERROR_REASON_INVALID_FIELD,
-            f"version: {artifact.name} is version {artifact.version}, not {request.version}",
-            violations=[Violation("version", f"the artifact is version {artifact.version}")],
-        )
-    solution = artifact.solution if artifact is not None else request.solution
-    return _Asked(pipeline, stage, target, source, artifact, solution)
-
-
-def _source(reads: Reads, pipeline: Pipeline, request: DeployRequest) -> Environment:
-    linked = pipeline.development_environments
-    wanted = request.development_environment
-    if wanted and wanted not in linked:
-        raise InvalidArgument(
-            ErrorReason.ERROR_REASON_INVALID_FIELD,
-            f"development_environment: {wanted} is not linked to {rules.title(pipeline)}",
-            violations=[
-                Violation("development_environment", f"is none of {', '.join(linked) or 'no environments'}")
-            ],
-        )
-    if not wanted and len(linked) != 1:
-        what = f"has {len(linked)} development environments" if linked else "has no development environment"
-        raise FailedPrecondition(
-            ErrorReason.ERROR_REASON_SOURCE_AMBIGUOUS,
-            f"{rules.title(pipeline)} {what}.",
-            remedy=f"Name one of {', '.join(linked)}."
-            if linked
-            else "Link one, or deploy an uploaded artifact.",
-            metadata={"resource": pipeline.name},
-        )
-    return _environment(reads, wanted or linked[0])
-
-
-def _pipeline(reads: Reads, name: str) -> Pipeline:
-    names.parse("pipeline", name, "pipeline")
-    if (found := reads.pipeline(name)) is None:
-        raise _not_found(name, "pipelinehost pipeline list")
-    return found
-
-
-def _stage(reads: Reads, name: str) -> tuple[Pipeline, Stage]:
-    pipeline = _pipeline(reads, names.pipeline(names.parse("stage", name, "stage")[0]))
-    index = rules.stage_index(pipeline, name)
-    if index is None:
-        raise _not_found(name, f"pipelinehost pipeline show {names.slug(pipeline.name)}")
-    return pipeline, pipeline.stages[index]
-
-
-def _environment(reads: Reads, name: str) -> Environment:
-    names.parse("environment", name, "environment")
-    if (found := reads.environment(name)) is None:
-        raise _not_found(name, "pipelinehost environment list")
-    return found
-
-
-def _artifact(reads: Reads, name: str) -> Artifact:
-    names.parse("artifact", name, "artifact")
-    if (found := reads.artifact(name)) is None:
-        raise _not_found(name, "pipelinehost artifact list")
-    return found
-
-
-def _not_found(name: str, listing: str) -> NotFound:
-    return NotFound(
-        ErrorReason.ERROR_REASON_RESOURCE_NOT_FOUND,
-        f"There is no {name}.",
-        remedy=f"See what there is: `{listing}`.",
-        metadata={"resource": name},
-    )
-
-
 def _not_cancellable(run: Run) -> FailedPrecondition:
     why, remedy = "it is finished.", "There is nothing left to cancel."
     if run.state == Run.STATE_CANCELLING:
@@ -694,25 +519,6 @@ def _not_cancellable(run: Run) -> FailedPrecondition:
     )
 
 
-def _required(field: str, what: str) -> InvalidArgument:
-    return InvalidArgument(
-        ErrorReason.ERROR_REASON_INVALID_FIELD,
-        f"{field}: is required; {what}",
-        violations=[Violation(field, f"is required; {what}")],
-    )
-
-
-def _forbidden(violations: Sequence[Violation]) -> FailedPrecondition:
-    """One refusal that lists every reason; its own reason is the first."""
-    first = violations[0]
-    return FailedPrecondition(
-        cast("ErrorReason", ErrorReason.Value(f"ERROR_REASON_{first.code}")),
-        first.description[:1].upper() + first.description[1:] + ".",
-        violations=violations,
-        metadata={"resource": first.subject},
-    )
-
-
 def _stopped(stopped: Stopped) -> FailedPrecondition | NotFound:
     first = stopped.findings[0]
     if first.code == "SOLUTION_NOT_FOUND":
@@ -723,10 +529,6 @@ def _stopped(stopped: Stopped) -> FailedPrecondition | NotFound:
         remedy=first.remedy,
         violations=[Violation(f.subject.name, f.cause, f.code) for f in stopped.findings],
     )
-
-
-def _violation(reason: ErrorReason, subject_name: str, description: str) -> Violation:
-    return Violation(subject_name, description, reason_name(reason))
 
 
 def _requested(run: Run, caller: str) -> Event:

@@ -110,16 +110,6 @@ async def test_an_import_that_does_not_move_is_told_as_at_work(host: Host) -> No
     assert [e.progress.percent for e in host.events(run) if e.kind == Event.KIND_PROGRESS] == [0]
 
 
-async def test_a_raised_version_is_due_in_the_first_stage_again(host: Host) -> None:
-    await host.restored(package("1.0.0.0"))
-    await host.deployed()
-    await host.restored(package("1.1.0.0", columns=("a", "b")))
-    run = await host.deployed()
-    assert run.stage == "pipelines/sales/stages/qa"
-    assert (run.version, run.previous_version) == ("1.1.0.0", "1.0.0.0")
-    assert sorted(await host.history("qa")) == ["1.0.0.0", "1.1.0.0"]
-
-
 async def test_an_unchanged_version_is_refused_by_validation(host: Host) -> None:
     await host.restored(package())
     await host.deployed()
@@ -193,28 +183,6 @@ async def test_an_upload_is_deployed_without_an_export(host: Host) -> None:
     assert (state(production), production.stage) == ("SUCCEEDED", "pipelines/sales/stages/production")
 
 
-async def test_an_unmanaged_upload_is_not_deployed_and_a_managed_one_not_restored(host: Host) -> None:
-    unmanaged, managed = await host.upload(package()), await host.upload(package(managed=True))
-    with pytest.raises(FailedPrecondition) as refused:
-        await host.asked(artifact=unmanaged.name)
-    assert refused.value.reason_name == "ARTIFACT_UNMANAGED"
-    with pytest.raises(FailedPrecondition) as refused:
-        await host.restored(package(managed=True))
-    assert refused.value.reason_name == "ARTIFACT_MANAGED"
-    assert managed.managed
-
-
-async def test_stages_come_in_order(host: Host) -> None:
-    artifact = await host.upload(package(managed=True))
-    with pytest.raises(FailedPrecondition) as refused:
-        await host.asked(artifact=artifact.name, stage="production")
-    assert refused.value.reason_name == "STAGE_OUT_OF_ORDER"
-    await host.restored(package())
-    with pytest.raises(FailedPrecondition) as refused:
-        await host.asked(stage="production")
-    assert refused.value.reason_name == "STAGE_OUT_OF_ORDER"
-
-
 async def test_one_import_per_target_and_the_queue_keeps_its_order(host: Host) -> None:
     await host.stop()
     await host.start(embedded_pace=0.5)
@@ -266,16 +234,6 @@ async def test_validation_without_a_run_says_what_a_run_would(host: Host) -> Non
     assert (summary.deployable, summary.error_count, summary.version) == (False, 2, "1.0.0.0")
     assert [s.name for s in summary.settings] == ["cts_mail", "cts_limit"]
     assert host.store.reads.unfinished_runs() == []
-
-
-async def test_validation_reports_rules_of_the_host_as_findings(host: Host) -> None:
-    artifact = await host.upload(package(managed=True))
-    request = DeployRequest(
-        pipeline="pipelines/sales", artifact=artifact.name, stage="pipelines/sales/stages/production"
-    )
-    updates = [u async for u in host.deployment.validate(request, "admin")]
-    assert [u.finding.code for u in updates if u.WhichOneof("update") == "finding"] == ["STAGE_OUT_OF_ORDER"]
-    assert not updates[-1].summary.deployable
 
 
 async def test_an_upgrade_shows_what_it_removes(host: Host) -> None:

@@ -1,0 +1,268 @@
+"""What a request names, looked up in the host's own record, and what that record forbids.
+
+Callers name pipelines, stages, environments and artifacts; here the names become messages, what is left out
+is chosen (the development environment, the stage that is due), and the rules say all that stands against it.
+The same look-up serves a deployment, its rehearsal and a restore, within a transaction or without one:
+nothing here writes. Only the choice of the due stage may ask an environment, for the version that it holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from pipelinehost import names
+from pipelinehost.errors import FailedPrecondition, InvalidArgument, NotFound, Violation, reason_name
+from pipelinehost.v1.errors_pb2 import ErrorReason
+from pipelinehost.v1.pipeline_host_pb2 import DeployRequest
+from pipelinehost.v1.resources_pb2 import Artifact, Environment, Pipeline, Stage
+from pipelinehost_dataverse.webapi import DataverseError
+from pipelinehost_server import rules
+from pipelinehost_server.config import Config
+from pipelinehost_server.deployment.environments import Environments, as_host_error
+from pipelinehost_server.deployment.packages import same_version
+from pipelinehost_server.store import Reads
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request with its names looked up."""
+
+    pipeline: Pipeline
+    stage: Stage
+    target: Environment
+    source: Environment | None
+    """The development environment to export from, or that the artifact came from."""
+    artifact: Artifact | None
+    """None: it is exported first (or, for a later stage, there is none yet)."""
+    solution: str
+
+
+def resolve(reads: Reads, request: DeployRequest, stage_name: str) -> Asked:
+    """Look up everything that a request names.
+
+    Args:
+        reads: the store, or a transaction on it.
+        request: what is asked; its own stage may be empty.
+        stage_name: the stage that it means, see ``stage_meant``.
+
+    Raises:
+        NotFound: no such pipeline, stage, environment or artifact.
+        InvalidArgument: what to deploy is not said, or contradicts itself.
+        FailedPrecondition: which development environment is meant is not clear.
+    """
+    pipeline = _pipeline_named(reads, request.pipeline)
+    index = rules.stage_index(pipeline, stage_name)
+    if index is None:
+        names.parse("stage", stage_name, "stage")
+        raise not_found(stage_name, f"pipelinehost pipeline show {names.slug(pipeline.name)}")
+    stage = pipeline.stages[index]
+    target = environment_named(reads, stage.environment)
+    artifact: Artifact | None = None
+    source: Environment | None = None
+    match request.WhichOneof("source"):
+        case "artifact":
+            artifact = artifact_named(reads, request.artifact)
+        case "solution" if request.solution and index == 0:
+            source = _source(reads, pipeline, request)
+        case "solution" if request.solution:
+            done = reads.newest_success(pipeline.stages[index - 1].name, request.solution, request.version)
+            artifact = reads.artifact(done.artifact) if done is not None else None
+        case _:
+            raise required("solution", "name a solution or an artifact")
+    if artifact is not None and artifact.source_environment:
+        source = reads.environment(artifact.source_environment)
+    if artifact is not None and request.version and not same_version(request.version, artifact.version):
+        raise InvalidArgument(
+            ErrorReason.ERROR_REASON_INVALID_FIELD,
+            f"version: {artifact.name} is version {artifact.version}, not {request.version}",
+            violations=[Violation("version", f"the artifact is version {artifact.version}")],
+        )
+    solution = artifact.solution if artifact is not None else request.solution
+    return Asked(pipeline, stage, target, source, artifact, solution)
+
+
+async def stage_meant(reads: Reads, environments: Environments, request: DeployRequest) -> str:
+    """The stage that the request names, or means by leaving it out: the next one that is due.
+
+    Raises:
+        NotFound: no such pipeline, or its development environment holds no such solution.
+        FailedPrecondition: every stage has it already, or the development environment cannot be asked.
+    """
+    if request.stage:
+        return request.stage
+    pipeline = _pipeline_named(reads, request.pipeline)
+    artifact, version = request.artifact, request.version
+    if not artifact:
+        first = pipeline.stages[0]
+        if not version:
+            source = _source(reads, pipeline, request)
+            try:
+                api = await environments.connect(source)
+                installed = await api.solution(request.solution)
+            except DataverseError as error:
+                raise as_host_error(error, source) from error
+            if installed is None:
+                raise NotFound(
+                    ErrorReason.ERROR_REASON_SOLUTION_NOT_FOUND,
+                    f"{rules.title(source)} holds no solution {request.solution}.",
+                    remedy=f"See `pipelinehost environment solutions {names.slug(source.name)}`.",
+                    metadata={"resource": source.name},
+                )
+            version = str(installed.version)
+        before = reads.newest_success(first.name, request.solution, version)
+        if before is None:
+            return first.name
+        artifact = before.artifact
+    due = rules.due_stage(pipeline, lambda stage: reads.succeeded(stage.name, artifact))
+    if due is None:
+        raise FailedPrecondition(
+            ErrorReason.ERROR_REASON_NOTHING_DUE,
+            f"Every stage of {rules.title(pipeline)} has "
+            + (f"{request.solution} {version}." if request.solution else f"{artifact}."),
+            remedy="Raise the version in the development environment, or name a stage.",
+        )
+    return due.name
+
+
+def deploy_violations(config: Config, reads: Reads, asked: Asked) -> list[Violation]:
+    """All reasons that the host's own record gives against a deployment."""
+    index = rules.stage_index(asked.pipeline, asked.stage.name) or 0
+    before = asked.pipeline.stages[index - 1] if index else None
+    return rules.may_deploy(
+        config,
+        asked.pipeline,
+        asked.stage,
+        source=asked.source,
+        target=asked.target,
+        artifact=asked.artifact,
+        succeeded_before=before is not None
+        and asked.artifact is not None
+        and reads.succeeded(before.name, asked.artifact.name),
+    )
+
+
+def restore_violations(artifact: Artifact, environment: Environment) -> list[Violation]:
+    """All reasons against a restore of the artifact's unmanaged package into the environment."""
+    found = []
+    if artifact.managed and not artifact.source_sha256:
+        found.append(
+            Violation(
+                artifact.name,
+                f"{artifact.solution} {artifact.version} was uploaded as a managed package: there is no "
+                "unmanaged one to restore; upload the unmanaged export",
+                reason_name(ErrorReason.ERROR_REASON_ARTIFACT_MANAGED),
+            )
+        )
+    if environment.kind != Environment.KIND_DEVELOPMENT:
+        found.append(
+            Violation(
+                environment.name,
+                f"{rules.title(environment)} is a target: only managed solutions arrive there; choose a "
+                "development environment",
+                reason_name(ErrorReason.ERROR_REASON_ENVIRONMENT_KIND),
+            )
+        )
+    return found
+
+
+def stage_named(reads: Reads, name: str) -> Stage:
+    """The stage of that full name.
+
+    Raises:
+        InvalidArgument: that is no name of a stage.
+        NotFound: there is none.
+    """
+    pipeline = _pipeline_named(reads, names.pipeline(names.parse("stage", name, "stage")[0]))
+    index = rules.stage_index(pipeline, name)
+    if index is None:
+        raise not_found(name, f"pipelinehost pipeline show {names.slug(pipeline.name)}")
+    return pipeline.stages[index]
+
+
+def environment_named(reads: Reads, name: str) -> Environment:
+    """The environment of that name.
+
+    Raises:
+        InvalidArgument: that is no name of an environment.
+        NotFound: there is none.
+    """
+    names.parse("environment", name, "environment")
+    if (found := reads.environment(name)) is None:
+        raise not_found(name, "pipelinehost environment list")
+    return found
+
+
+def artifact_named(reads: Reads, name: str) -> Artifact:
+    """The artifact of that name.
+
+    Raises:
+        InvalidArgument: that is no name of an artifact.
+        NotFound: there is none.
+    """
+    names.parse("artifact", name, "artifact")
+    if (found := reads.artifact(name)) is None:
+        raise not_found(name, "pipelinehost artifact list")
+    return found
+
+
+def not_found(name: str, listing: str) -> NotFound:
+    """The refusal of a name that means nothing, with the command that lists what there is."""
+    return NotFound(
+        ErrorReason.ERROR_REASON_RESOURCE_NOT_FOUND,
+        f"There is no {name}.",
+        remedy=f"See what there is: `{listing}`.",
+        metadata={"resource": name},
+    )
+
+
+def required(field: str, what: str) -> InvalidArgument:
+    """The refusal of a request without a field that it needs."""
+    return InvalidArgument(
+        ErrorReason.ERROR_REASON_INVALID_FIELD,
+        f"{field}: is required; {what}",
+        violations=[Violation(field, f"is required; {what}")],
+    )
+
+
+def forbidden(violations: Sequence[Violation]) -> FailedPrecondition:
+    """One refusal that lists every reason; its own reason is the first."""
+    first = violations[0]
+    return FailedPrecondition(
+        cast("ErrorReason", ErrorReason.Value(f"ERROR_REASON_{first.code}")),
+        first.description[:1].upper() + first.description[1:] + ".",
+        violations=violations,
+        metadata={"resource": first.subject},
+    )
+
+
+def _pipeline_named(reads: Reads, name: str) -> Pipeline:
+    names.parse("pipeline", name, "pipeline")
+    if (found := reads.pipeline(name)) is None:
+        raise not_found(name, "pipelinehost pipeline list")
+    return found
+
+
+def _source(reads: Reads, pipeline: Pipeline, request: DeployRequest) -> Environment:
+    linked = pipeline.development_environments
+    wanted = request.development_environment
+    if wanted and wanted not in linked:
+        raise InvalidArgument(
+            ErrorReason.ERROR_REASON_INVALID_FIELD,
+            f"development_environment: {wanted} is not linked to {rules.title(pipeline)}",
+            violations=[
+                Violation("development_environment", f"is none of {', '.join(linked) or 'no environments'}")
+            ],
+        )
+    if not wanted and len(linked) != 1:
+        what = f"has {len(linked)} development environments" if linked else "has no development environment"
+        raise FailedPrecondition(
+            ErrorReason.ERROR_REASON_SOURCE_AMBIGUOUS,
+            f"{rules.title(pipeline)} {what}.",
+            remedy=f"Name one of {', '.join(linked)}."
+            if linked
+            else "Link one, or deploy an uploaded artifact.",
+            metadata={"resource": pipeline.name},
+        )
+    return environment_named(reads, wanted or linked[0])
