@@ -102,6 +102,45 @@ async def test_a_start_that_was_cut_off_keeps_the_token_it_wrote(store: Store, t
     assert opened(store, tmp_path).identify(token.strip()).administrator
 
 
+async def test_a_token_that_was_being_written_at_a_kill_leaves_nothing(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", killed)
+            with pytest.raises(Killed):
+                await opened(store, folder).prepare(folder, None)
+    (draft,) = folder.iterdir()
+    draft.chmod(0o644)
+    held = draft.open()  # by somebody who saw that anybody may read it
+    path = await opened(store, folder).prepare(folder, None)
+    assert [*folder.iterdir()] == [path]
+    assert path.stat().st_mode & 0o777 == 0o600
+    with held:
+        assert path.read_text().strip() not in held.read()
+
+
+async def test_a_token_is_not_written_through_somebody_elses_link(store: Store, tmp_path: Path) -> None:
+    folder, other = tmp_path / "data", tmp_path / "other"
+    folder.mkdir()
+    other.write_text("of somebody else")
+    for link in (Path.symlink_to, Path.hardlink_to):
+        link(folder / ".admin-token.draft", other)
+        path = await opened(store, folder).new_administrator_token(folder)
+        assert other.read_text() == "of somebody else"
+        assert not path.is_symlink()
+        assert [*folder.iterdir()] == [path]
+
+
 async def test_later_starts_make_no_token(store: Store, tmp_path: Path) -> None:
     state = tmp_path / "home" / "pipelinehost" / "here" / "token"
     token = (await opened(store, tmp_path).prepare(tmp_path, state)).read_text()
