@@ -337,6 +337,44 @@ def test_a_connection_lives(bed: Bed) -> None:
     assert {v.subject for v in refused.value.violations} == {"connection.name", "connection.connector_id"}
 
 
+@pytest.mark.parametrize("named", ["", "environments/qa/connections/mail"])
+def test_a_connection_that_was_made_at_a_kill_is_recorded_by_the_repeated_call(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    bed.environment("qa")
+    wanted = Connection(name=named, connector_id=OFFICE)
+    request = api.CreateConnectionRequest(
+        environment="environments/qa", connection=wanted, request_id="cut off"
+    )
+
+    async def killed(job: object) -> None:
+        raise OSError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bed.store, "write", killed)
+        with pytest.raises(errors.Internal):
+            bed.call("CreateConnection", request)
+    bed.stop()
+    bed.start()
+    (there,) = bed.call(
+        "ListConnections", api.ListConnectionsRequest(environment="environments/qa")
+    ).connections
+    assert "CONNECTION_CREATED" not in kinds(bed)
+    other = Connection(name=there.name, connector_id=OFFICE.replace("office365", "sql"))
+    with pytest.raises(errors.FailedPrecondition, match="already"):
+        bed.call(
+            "CreateConnection", api.CreateConnectionRequest(environment="environments/qa", connection=other)
+        )
+    for _ in range(2):
+        assert bed.call("CreateConnection", request) == there
+    assert kinds(bed).count("CONNECTION_CREATED") == 1
+    with pytest.raises(errors.FailedPrecondition, match="already"):  # it is somebody's by now
+        bed.call(
+            "CreateConnection", api.CreateConnectionRequest(environment="environments/qa", connection=there)
+        )
+    assert kinds(bed).count("CONNECTION_CREATED") == 1
+
+
 def test_what_is_in_use_is_not_deleted(idle: Bed) -> None:
     run = idle.call(
         "Deploy",

@@ -14,7 +14,7 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 
 from pipelinehost import names
-from pipelinehost.errors import AlreadyExists, PermissionDenied, Violation
+from pipelinehost.errors import AlreadyExists, FailedPrecondition, PermissionDenied, Violation
 from pipelinehost.v1 import pipeline_host_pb2 as api
 from pipelinehost.v1.errors_pb2 import ErrorReason
 from pipelinehost.v1.resources_pb2 import (
@@ -320,7 +320,13 @@ class PipelineHost:
         async with self._connecting:
             if (seen := once.recall(self._reads)) is not None:
                 return Connection.FromString(seen)
-            made = await self._environments.create_connection(request.environment, wanted)
+            try:
+                made = await self._environments.create_connection(request.environment, wanted)
+            except FailedPrecondition:
+                found = await self._unrecorded(request.environment, wanted)
+                if found is None:
+                    raise
+                made = found
 
             def job(tx: Transaction) -> Connection:
                 tx.append(_event(Event.KIND_CONNECTION_CREATED, caller, made.name, connection=made))
@@ -328,6 +334,27 @@ class PipelineHost:
                 return made
 
             return await self._store.write(job)
+
+    async def _unrecorded(self, environment: str, wanted: Connection) -> Connection | None:
+        """The connection that is wanted, if it was made by a call that did not come to record it."""
+        if not wanted.name:
+            return None
+        newest, _ = self._reads.page(
+            "event", where=[("subject", "=", wanted.name)], order=("sequence", True), limit=1
+        )
+        if any(
+            e.kind == Event.KIND_CONNECTION_CREATED for e in api.ListEventsResponse.FromString(newest).events
+        ):
+            return None
+        display_name = wanted.display_name or names.slug(wanted.name)
+        for found in await self._environments.connections(environment):
+            if (found.name, found.connector_id, found.display_name) == (
+                wanted.name,
+                wanted.connector_id,
+                display_name,
+            ):
+                return found
+        return None
 
     async def delete_connection(self, request: api.DeleteConnectionRequest, caller: Caller) -> Empty:
         """Deletes a connection of an embedded environment."""
