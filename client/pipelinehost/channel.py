@@ -78,6 +78,10 @@ _OPTIONS: list[tuple[str, int | str]] = [
 ]
 
 
+# How the messages of grpc begin where no connection was made, and so nothing was sent.
+_NOT_CONNECTED = ("failed to connect", "errors resolving")
+
+
 class Stubs(NamedTuple):
     """The services of a host over one connection."""
 
@@ -159,12 +163,13 @@ class Connections:
             yield
         except grpc.RpcError as error:
             typed = from_rpc_error(error)
-            if typed.message.startswith("failed to connect"):  # grpc's words name neither host nor remedy
-                cause = typed.message.rpartition(": ")[2]
+            if typed.message.startswith(_NOT_CONNECTED):  # grpc's words name neither host nor remedy
+                cause = typed.message.rpartition(": ")[2].rstrip("].")
                 typed = Unavailable(
                     typed.reason,
                     f"The host at {self._address} cannot be reached: {cause}.",
                     remedy=typed.remedy,
+                    metadata={"address": str(self._address)},
                 )
             raise typed from error
         except ValueError as error:
@@ -229,15 +234,18 @@ class Patience:
 
     Args:
         seconds: how long from the first failure to the last attempt.
+        nobody_there: the same as long as every attempt has failed to find a host at the address at all.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, nobody_there: float | None = None) -> None:
         self._seconds = seconds
+        self._nobody_there = seconds if nobody_there is None else nobody_there
         self.succeeded()
 
     def succeeded(self) -> None:
         """Forgets the failures so far."""
-        self._ends: float | None = None
+        self._since: float | None = None
+        self._found = False
         self._longest = 0.2
 
     def failed(self, error: PipelineHostError) -> None:
@@ -247,12 +255,15 @@ class Patience:
             PipelineHostError: it was `error`, and the time is up.
         """
         now = time.monotonic()
-        if self._ends is None:
-            self._ends = now + self._seconds
-        if now >= self._ends:
+        if self._since is None:
+            self._since = now
+        self._found = self._found or "address" not in error.metadata
+        ends = self._since + (self._seconds if self._found else self._nobody_there)
+        if now >= ends:
             raise error
         # Thousands of watchers lose a host at the same moment: they must not come back at the same moment.
-        time.sleep(random.uniform(self._longest / 4, self._longest))  # noqa: S311 - no secret
+        pause = random.uniform(self._longest / 4, self._longest)  # noqa: S311 - no secret
+        time.sleep(min(pause, ends - now))
         self._longest = min(self._longest * 2, 5.0)
 
 

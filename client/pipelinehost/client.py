@@ -72,6 +72,7 @@ PATIENCE = 900.0
 _EXPORT_SECONDS = 900.0  # `DescribeSolution` may export the solution for its answer
 _CHECK_SECONDS = 90.0  # an environment that sleeps, or is not there, takes its time
 _TRANSFER_PATIENCE = 60.0
+_NOBODY_THERE = 6.0  # about what the retries of a unary call take: a host may be restarting
 
 _Request = TypeVar("_Request", bound=Message)
 _Response = TypeVar("_Response", bound=Message)
@@ -523,7 +524,7 @@ class Client:
             InvalidArgument: the host does not accept it as a solution package.
         """
         messages = transfer.Upload(Path(path), on_progress)
-        patience = Patience(_TRANSFER_PATIENCE)
+        patience = Patience(_TRANSFER_PATIENCE, _NOBODY_THERE)
         while True:
             try:
                 with self._connections.stream() as stubs, self._connections.typed_errors():
@@ -558,7 +559,7 @@ class Client:
         """
         full = self._artifact(name)
         request = artifacts_api.DownloadArtifactRequest(name=full, source=source)
-        patience = Patience(_TRANSFER_PATIENCE)
+        patience = Patience(_TRANSFER_PATIENCE, _NOBODY_THERE)
         while True:
             try:
                 with self._connections.stream() as stubs, self._connections.typed_errors():
@@ -788,7 +789,7 @@ class Client:
             request.page_token = page.next_page_token
 
     def _validate(self, request: api.ValidateDeploymentRequest) -> Iterator[api.ValidateDeploymentResponse]:
-        patience = Patience(_TRANSFER_PATIENCE)
+        patience = Patience(_TRANSFER_PATIENCE, _NOBODY_THERE)
         begun = False
         while True:
             try:

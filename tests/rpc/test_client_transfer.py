@@ -3,13 +3,19 @@
 import hashlib
 import os
 import stat
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
 from tests.rpc.fake_host import FakeHost
 
 from pipelinehost import Client, errors
+from pipelinehost.address import Address
+from pipelinehost.channel import Connections, Patience
 from pipelinehost.v1.errors_pb2 import ErrorReason
 from pipelinehost.v1.resources_pb2 import Artifact
 
@@ -138,3 +144,74 @@ def test_a_download_that_is_cut_off_is_made_again(host: FakeHost, client: Client
     artifact = client.upload(tmp_path / "in")
     host.failures["DownloadArtifact"] = [unavailable()]
     assert client.download(artifact.name, tmp_path / "out.zip").stat().st_size == MIB
+
+
+def test_nobody_there_is_told_of_an_upload_as_soon_as_of_a_call(host: FakeHost, tmp_path: Path) -> None:
+    host.stop()
+    (tmp_path / "in").write_bytes(b"a" * MIB)
+    with Client(host.address, token="") as client:
+        start = time.monotonic()
+        with pytest.raises(errors.Unavailable) as caught:
+            client.upload(tmp_path / "in")
+        assert 4 < time.monotonic() - start < 12
+    assert caught.value.message == f"The host at {host.address} cannot be reached: Connection refused."
+    assert "running" in caught.value.remedy
+
+
+def test_nobody_there_is_told_of_every_transfer(
+    host: FakeHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelinehost.client._NOBODY_THERE", 0.3)
+    host.stop()
+    with Client(host.address, token="") as client:
+        start = time.monotonic()
+        with pytest.raises(errors.Unavailable, match="cannot be reached"):
+            client.download("artifacts/" + "0" * 64, tmp_path / "out")
+        with pytest.raises(errors.Unavailable, match="cannot be reached"):
+            list(client.validate("pipelines/sales", artifact="artifacts/" + "0" * 64))
+        assert time.monotonic() - start < 5
+
+
+class NoSuchName(grpc.RpcError):
+    """What grpc raises for it; nothing here asks a name server."""
+
+    def code(self) -> grpc.StatusCode:
+        return grpc.StatusCode.UNAVAILABLE
+
+    def details(self) -> str:
+        return (
+            "errors resolving nobody:1: [field:hostname lookup error:address lookup failed for nobody:1: "
+            "Domain name not found]"
+        )
+
+    def trailing_metadata(self) -> tuple[Any, ...]:
+        return ()
+
+
+def test_a_name_that_is_no_host_is_told() -> None:
+    connections = Connections(Address("nobody", 1), token="", tls=True, ca_file=None, deadline=1)
+    with pytest.raises(errors.Unavailable) as caught, connections.typed_errors():
+        raise NoSuchName
+    assert caught.value.message == "The host at nobody:1 cannot be reached: Domain name not found."
+    connections.close()
+
+
+def test_a_host_that_comes_back_while_an_upload_begins_is_waited_for(host: FakeHost, tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(b"a" * MIB)
+    host.stop()
+    back = threading.Timer(1.5, host.start)
+    back.start()
+    with Client(host.address, token="") as client:
+        assert client.upload(tmp_path / "in").size == MIB
+    back.join()
+
+
+def test_a_host_that_goes_away_in_the_middle_is_waited_for_longer() -> None:
+    gone = errors.Unavailable(
+        ErrorReason.ERROR_REASON_HOST_UNAVAILABLE, "nobody", metadata={"address": "127.0.0.1:1"}
+    )
+    patience = Patience(60.0, nobody_there=0.0)
+    patience.failed(unavailable())
+    patience.failed(gone)  # restarting
+    with pytest.raises(errors.Unavailable, match="nobody"):
+        Patience(60.0, nobody_there=0.0).failed(gone)
