@@ -13,7 +13,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -197,6 +197,10 @@ class Caller:
     """Who is behind it: itself, unless it is a service of somebody."""
     token: str = ""
     """``tokens/{token}`` that the call came with."""
+    identity: str = ""
+    """Key of the identity of another system that it came with in place of a token."""
+    until: float = float("inf")
+    """When what it came with expires, in seconds since 1970."""
 
     @property
     def administrator(self) -> bool:
@@ -254,15 +258,11 @@ class Access:
         known = self._known.get(key)
         if known is not None and time.time() < known[1]:
             return known[0]
-        reads, until = self._store.reads, float("inf")
+        reads = self._store.reads
         if _TOKEN.fullmatch(token):
             found = reads.token_of(self._digest(key))
-            caller = None if found is None else self._of_token(reads, found)
-            if found is not None and found.HasField("expire_time"):
-                until = found.expire_time.ToNanoseconds() / 1e9
-        else:
-            caller, until = self._of_issuer(reads, token)
-        return self._remembered(key, caller, until)
+            return self._remembered(key, None if found is None else _of_token(reads, found))
+        return self._remembered(key, self._of_issuer(reads, token))
 
     def identify_certificate(self, pem: bytes) -> Caller:
         """The caller that a client certificate belongs to, whose chain the connection has checked.
@@ -277,35 +277,29 @@ class Access:
             return known[0]
         reads = self._store.reads
         alternative, until = _alternative_names(pem)
-        meant = {reads.identified(identity_key(Identity(certificate=name))) for name in alternative} - {None}
-        name = meant.pop() if len(meant) == 1 else None
-        return self._remembered(key, caller(reads, name) if name else None, until)
+        keys = [identity_key(Identity(certificate=name)) for name in alternative]
+        meant = {name: key for key in keys if (name := reads.identified(key))}
+        identity = meant.popitem()[1] if len(meant) == 1 else ""
+        return self._remembered(key, _of_identity(reads, identity, until))
 
-    def _remembered(self, key: bytes, caller: Caller | None, until: float) -> Caller:
-        if caller is None or time.time() >= until:
+    def _remembered(self, key: bytes, caller: Caller | None) -> Caller:
+        if caller is None or time.time() >= caller.until:
             raise unknown()
         if len(self._known) >= KNOWN:
             self._known.clear()
-        self._known[key] = caller, until
+        self._known[key] = caller, caller.until
         return caller
 
-    def _of_issuer(self, reads: Reads, token: str) -> tuple[Caller | None, float]:
+    def _of_issuer(self, reads: Reads, token: str) -> Caller | None:
         if self._issuer is None:
-            return None, 0.0
+            return None
         try:
             bearer = self._issuer.verify(token)
         except NotAccepted as error:
             _LOG.debug("a token was not accepted: %s", error)
-            return None, 0.0
-        name = reads.identified(identity_key(Identity(issuer=self._issuer.name, subject=bearer.subject)))
-        return (caller(reads, name) if name else None), bearer.until
-
-    def _of_token(self, reads: Reads, token: Token) -> Caller | None:
-        if token.HasField("revoke_time"):
             return None
-        if token.HasField("expire_time") and token.expire_time.ToNanoseconds() <= time.time_ns():
-            return None
-        return caller(reads, token.principal, token.name)
+        identity = Identity(issuer=self._issuer.name, subject=bearer.subject)
+        return _of_identity(reads, identity_key(identity), bearer.until)
 
     def still(self, caller_: Caller) -> Caller:
         """The caller as of now.
@@ -313,13 +307,8 @@ class Access:
         Raises:
             Unauthenticated: nobody can sign in as this caller any more, or not with that token.
         """
-        reads = self._store.reads
-        if caller_.token:
-            token = reads.token(caller_.token)
-            fresh = None if token is None else self._of_token(reads, token)
-        else:
-            fresh = caller(reads, caller_.name)
-        if fresh is None:
+        fresh = _again(self._store.reads, caller_)
+        if fresh is None or time.time() >= fresh.until:
             raise unknown()
         return fresh
 
@@ -364,10 +353,14 @@ class Access:
         as_of = _AS_OF.get()
 
         def decide(reads: Reads) -> None:
+            if time.time() >= caller_.until:
+                raise unknown()
             if isinstance(reads, Transaction) and reads.rights_changed <= as_of:
                 return
-            fresh = caller(reads, caller_.name)
+            fresh = _again(reads, caller_)
             if fresh is None:
+                if caller(reads, caller_.name) is not None:
+                    raise unknown()
                 raise _denied(f"{caller_.name} may not sign in any more")
             self.check(fresh, method)
             self.require(fresh, method, request, reads)
@@ -465,6 +458,32 @@ def caller(reads: Reads, name: str, token: str = "") -> Caller | None:
     groups = [group for group in reads.groups_of(name) if not group.disabled]
     role = max([found.role, *(group.role for group in groups)])
     return Caller(name, role, tuple(group.name for group in groups), found.person or name, token)
+
+
+def _of_token(reads: Reads, token: Token) -> Caller | None:
+    if token.HasField("revoke_time"):
+        return None
+    found = caller(reads, token.principal, token.name)
+    if found is None or not token.HasField("expire_time"):
+        return found
+    return replace(found, until=token.expire_time.ToNanoseconds() / 1e9)
+
+
+def _of_identity(reads: Reads, identity: str, until: float) -> Caller | None:
+    name = reads.identified(identity)
+    found = caller(reads, name) if name else None
+    return None if found is None else replace(found, identity=identity, until=until)
+
+
+def _again(reads: Reads, caller_: Caller) -> Caller | None:
+    """The caller as of now; ``None`` if nobody signs in any more with what the call came with."""
+    if caller_.token:
+        token = reads.token(caller_.token)
+        return None if token is None else _of_token(reads, token)
+    if caller_.identity:
+        found = _of_identity(reads, caller_.identity, caller_.until)
+        return found if found is not None and found.name == caller_.name else None
+    return caller(reads, caller_.name)
 
 
 def may_go_on(reads: Reads, run: Run) -> bool:

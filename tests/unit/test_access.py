@@ -16,9 +16,10 @@ from google.protobuf.message import Message
 from pipelinehost.errors import NotFound, PermissionDenied, Unauthenticated
 from pipelinehost.v1 import pipeline_host_pb2 as api
 from pipelinehost.v1.errors_pb2 import ErrorReason
-from pipelinehost.v1.resources_pb2 import Environment, Event, Pipeline, Principal, Run, Share, Token
+from pipelinehost.v1.resources_pb2 import Environment, Event, Identity, Pipeline, Principal, Run, Share, Token
 from pipelinehost_server import access as module
 from pipelinehost_server.access import POLICY, Access, Caller, Permission, may_go_on
+from pipelinehost_server.issuer import Bearer
 from pipelinehost_server.store import Reach, Store, Transaction, migrations
 
 HOST = "/pipelinehost.v1.PipelineHost/"
@@ -244,6 +245,56 @@ async def test_a_token_expires_also_while_it_is_known(store: Store, tmp_path: Pa
     time.sleep(0.35)  # noqa: ASYNC251 - nothing else runs on this loop
     with pytest.raises(Unauthenticated):
         access.identify(secret)
+
+
+class _Issuer:
+    """Takes any text for a subject."""
+
+    name = "https://issuer.example"
+
+    def verify(self, token: str) -> Bearer:
+        return Bearer(token, time.time() + 60)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_an_identity_that_was_taken_away_is_nobodys_at_once(
+    kept: bool, store: Store, tmp_path: Path
+) -> None:
+    """Also for a stream that is open, and for a job that waits in the queue."""
+    access = Access(store, b"a secret", _Issuer())  # type: ignore[arg-type]  # all that is used of one
+    identity = Identity(issuer=_Issuer.name, subject="ada")
+    ada = await person(store, "ada", "USER", identities=[identity])
+    await shared(store, ada, Share.ACCESS_RUN)
+    job = let_in(access, "ada")
+    caller = access.identify("ada")
+    await person(store, "ada", "USER", identities=[identity] if kept else [])
+    if kept:
+        assert access.still(caller) == caller
+        await store.write(job)
+        return
+    with pytest.raises(Unauthenticated):
+        access.still(caller)
+    with pytest.raises(Unauthenticated):
+        await store.write(job)
+    assert store.reads.secret("written") is None
+
+
+async def test_a_token_that_is_revoked_or_expires_before_the_job_denies(store: Store, tmp_path: Path) -> None:
+    access = opened(store, tmp_path)
+    await a_runner(store, access)
+    token, secret = await token_of(store, access, PERSON.name)
+    job = let_in(access, secret)
+    losing = told(lambda tx: tx.revoke_token(token), Event.KIND_TOKEN_REVOKED)
+    outcomes = await asyncio.gather(store.write(losing), store.write(job), return_exceptions=True)
+    assert isinstance(outcomes[1], Unauthenticated)
+    soon = Token()
+    soon.expire_time.FromNanoseconds(time.time_ns() + 200_000_000)
+    _, secret = await token_of(store, access, PERSON.name, expire_time=soon.expire_time)
+    job = let_in(access, secret)
+    time.sleep(0.25)  # noqa: ASYNC251 - nothing else runs on this loop
+    with pytest.raises(Unauthenticated):
+        await store.write(job)
+    assert store.reads.secret("written") is None
 
 
 async def test_nobody_signs_in_as_a_group_and_its_role_counts(store: Store, tmp_path: Path) -> None:

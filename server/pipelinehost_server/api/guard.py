@@ -21,6 +21,7 @@ import inspect
 import logging
 import re
 import secrets
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ from pipelinehost.errors import (
 )
 from pipelinehost.status import to_status
 from pipelinehost.v1.errors_pb2 import ErrorReason
-from pipelinehost_server.access import POLICY, Access, Caller, Permission
+from pipelinehost_server.access import POLICY, Access, Caller, Permission, unknown
 from pipelinehost_server.api.configure import invalid
 from pipelinehost_server.store import PEER
 
@@ -122,6 +123,8 @@ class _Stream:
     foreign: bool
     recheck: Callable[[], object]
     """Raises once the caller may not have the stream any more."""
+    expires: float
+    """When what the caller has signed in with expires, in seconds since 1970."""
     writing_since: float = 0.0
     why: PipelineHostError | None = None
 
@@ -262,7 +265,7 @@ class Guard:
         identify, access = self._identify, self._access
 
         async def stream(request: Any, context: Any) -> Any:
-            time = asyncio.get_running_loop().time
+            now = asyncio.get_running_loop().time
             opened: _Stream | None = None
             try:
                 caller = identify(path, context)
@@ -276,10 +279,10 @@ class Guard:
                     access.check(fresh, path)
                     access.require(fresh, path, request)
 
-                opened = self._open(recheck, endless=endless)
+                opened = self._open(recheck, endless=endless, expires=caller.until)
                 async with aclosing(handler(request, caller)) as responses:
                     async for response in responses:
-                        opened.writing_since = time()
+                        opened.writing_since = now()
                         await context.write(response)
                         opened.writing_since = 0.0
                     return None
@@ -309,13 +312,16 @@ class Guard:
             opened: _Stream | None = None
             try:
                 recheck: Callable[[], object] = _nothing
+                expires = float("inf")
                 if not public:
                     caller = self._identify(path, context)
                     self._access.check(caller, path)
                     recheck = functools.partial(self._access.still, caller)
+                    expires = caller.until
                 if isinstance(request, _Malformed):
                     raise _malformed(request)
-                opened = self._open(recheck, endless=True, foreign=True) if streams else None
+                if streams:
+                    opened = self._open(recheck, endless=True, foreign=True, expires=expires)
                 if not generator:
                     return await handler(request, context)
                 async with aclosing(handler(request, context)) as responses:
@@ -338,13 +344,15 @@ class Guard:
 
         return call
 
-    def _open(self, recheck: Callable[[], object], *, endless: bool, foreign: bool = False) -> _Stream:
+    def _open(
+        self, recheck: Callable[[], object], *, endless: bool, expires: float, foreign: bool = False
+    ) -> _Stream:
         if self._draining:
             raise _stopping()
         loop = asyncio.get_running_loop()
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine that runs is in a task
-        stream = _Stream(task, loop.time() + _STREAM_SECONDS, endless, foreign, recheck)
+        stream = _Stream(task, loop.time() + _STREAM_SECONDS, endless, foreign, recheck, expires)
         self._streams.add(stream)
         if self._sweeping is None:
             self._sweeping = loop.call_later(_SWEEP_SECONDS, self._sweep, loop)
@@ -364,13 +372,15 @@ class Guard:
                 _end(stream, error)
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Ends streams that are over their time or whose reader has stopped reading."""
-        now = loop.time()
+        """Ends streams that are over their time or their caller's, or whose reader has stopped reading."""
+        now, wall = loop.time(), time.time()
         for stream in self._streams:
             if stream.writing_since and now - stream.writing_since > _UNREAD_SECONDS:
                 _end(stream, _unread())
             elif now > stream.until:
                 _end(stream, _renew() if stream.endless else _overdue(_STREAM_SECONDS))
+            elif wall > stream.expires:
+                _end(stream, unknown())
         self._sweeping = loop.call_later(_SWEEP_SECONDS, self._sweep, loop) if self._streams else None
 
 

@@ -572,6 +572,7 @@ class Transaction(Reads):
         if not token.HasField("revoke_time"):
             _now(token.revoke_time)
         self._execute(_REPLACE_TOKEN, (frame(token), token.name))
+        self._change_rights()
         return token
 
     def put_uploader(self, artifact: str, principal: str) -> None:
