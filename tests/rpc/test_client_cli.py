@@ -42,6 +42,7 @@ from pipelinehost.v1.resources_pb2 import (
     RunError,
     Setting,
     SettingSource,
+    Share,
     Solution,
     Stage,
     Step,
@@ -404,6 +405,39 @@ def test_applying_a_file_a_second_time_changes_nothing(
     calls = len(host.calls)
     golden("apply_again", cli("apply -f x.yaml"))
     assert {method for method, _ in host.calls[calls:]} == {"GetPipeline", "GetEnvironment"}
+
+
+def test_a_file_leaves_who_may_what_as_it_is_until_it_says_otherwise(
+    host: FakeHost, cli: Callable[[str], Ended], tmp_path: Path
+) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_text(CONFIG, encoding="utf-8")
+    assert cli("apply -f x.yaml").code == 0
+    ben = Share(principal="principals/ben", access=Share.ACCESS_EDIT)
+    host.pipelines["pipelines/sales"].owner = "principals/ann"
+    host.pipelines["pipelines/sales"].shares.append(ben)
+    host.environments["environments/test"].makers.append("principals/ben")
+
+    def applied(more: str = "", maker: str = "", *, dry: bool = False) -> str:
+        text = CONFIG.replace("    stages:\n", f"{more}    stages:\n")
+        file.write_text(text.replace("    kind: target\n", f"    kind: target\n{maker}"), encoding="utf-8")
+        ended = cli("apply -f x.yaml" + " --dry-run" * dry)
+        assert ended.code == 0
+        return ended.out
+
+    for dry in (True, False):
+        assert applied(dry=dry) == "= environment test\n= pipeline sales\n"
+        assert applied("    owner:\n", dry=dry) == "= environment test\n= pipeline sales\n"
+    assert [*host.pipelines["pipelines/sales"].shares] == [ben]
+    for dry in (True, False):
+        assert applied("    shares: []\n", "    makers: []\n", dry=dry) == (
+            "~ environment test\n    makers: ben -> (empty)\n"
+            "~ pipeline sales\n    shares: ben -> (empty)\n    shares[ben].principal: ben -> (empty)\n"
+            "    shares[ben].access: edit -> (empty)\n"
+        )
+        left = host.pipelines["pipelines/sales"]
+        assert (len(left.shares), left.owner) == (int(dry), "principals/ann")
+    assert not host.environments["environments/test"].makers
 
 
 def test_what_get_writes_is_what_apply_reads(

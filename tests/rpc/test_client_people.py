@@ -116,3 +116,13 @@ pipelines:
     assert stored.owner == "principals/ada"
     dev = idle.call("GetEnvironment", api.GetEnvironmentRequest(name="environments/dev"))
     assert list(dev.makers) == ["principals/team"]
+
+
+def test_a_file_lets_nobody_in_again_without_saying_so(idle: Bed, shell: Shell) -> None:
+    idle.person("ada", role="MAKER", disabled=True)
+    file = "principals:\n  - name: ada\n    kind: person\n    role: maker\n"
+    assert shell.admin(idle, "apply", "-f", "-", text=file) == "= principal ada\n"
+    ada = api.GetPrincipalRequest(name="principals/ada")
+    assert idle.call("GetPrincipal", ada).disabled
+    shell.admin(idle, "apply", "-f", "-", text=file + "    disabled: false\n")
+    assert not idle.call("GetPrincipal", ada).disabled

@@ -1,7 +1,9 @@
 """Principals, environments and pipelines in a YAML file: read strictly, compared, written back the same.
 
 The keys are the fields of the messages; names may be short (``qa`` for ``environments/qa``). A file says
-everything about a resource that it names: what it leaves out is empty.
+everything about a resource that it names: what it leaves out is empty. Only who has which right stays as it
+is where a file does not speak of it: a file from before somebody was let in, or kept out, does not undo that.
+An empty list does (``shares: []``).
 """
 
 from __future__ import annotations
@@ -29,6 +31,12 @@ _LISTS: dict[str, type[Environment] | type[Pipeline] | type[Principal]] = {
     "environments": Environment,
     "pipelines": Pipeline,
 }
+_STAYING: dict[str, tuple[str, ...]] = {
+    "Pipeline": ("owner", "shares"),
+    "Environment": ("makers",),
+    "Principal": ("disabled",),
+}
+"""The keys that leave what is there as it is when they are left out."""
 
 
 class ConfigError(Exception):
@@ -42,6 +50,8 @@ class Config:
     principals: list[Principal] = field(default_factory=list)
     environments: list[Environment] = field(default_factory=list)
     pipelines: list[Pipeline] = field(default_factory=list)
+    silent: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """By the name of a resource, what the file leaves as it is."""
 
 
 @dataclass(frozen=True)
@@ -117,11 +127,11 @@ def _quoted(value: Any) -> Any:
 def compare(client: Client, config: Config) -> Iterator[Change]:
     """What applying the file would do, resource by resource, in the order in which they need each other."""
     for principal in sorted(config.principals, key=_late):
-        yield _compare_principal(client, principal)
+        yield _compare_principal(client, principal, config.silent.get(principal.name, ()))
     for environment in config.environments:
-        yield _compare_environment(client, environment)
+        yield _compare_environment(client, environment, config.silent.get(environment.name, ()))
     for pipeline in config.pipelines:
-        yield _compare_pipeline(client, pipeline)
+        yield _compare_pipeline(client, pipeline, config.silent.get(pipeline.name, ()))
 
 
 def _late(principal: Principal) -> int:
@@ -129,13 +139,14 @@ def _late(principal: Principal) -> int:
     return principal.kind
 
 
-def _compare_principal(client: Client, wanted: Principal) -> Change:
+def _compare_principal(client: Client, wanted: Principal, silent: tuple[str, ...]) -> Change:
     try:
         there = client.principal(wanted.name)
     except NotFound:
         return _creation(
             "principal", wanted, lambda check: client.create_principal(wanted, validate_only=check)
         )
+    _leave(silent, there, wanted)
     fields = _changed_fields(there, wanted)
     wanted.etag = there.etag
     return _update(
@@ -147,13 +158,14 @@ def _compare_principal(client: Client, wanted: Principal) -> Change:
     )
 
 
-def _compare_environment(client: Client, wanted: Environment) -> Change:
+def _compare_environment(client: Client, wanted: Environment, silent: tuple[str, ...]) -> Change:
     try:
         there = client.environment(wanted.name)
     except NotFound:
         return _creation(
             "environment", wanted, lambda check: client.create_environment(wanted, validate_only=check)
         )
+    _leave(silent, there, wanted)
     fields = _changed_fields(there, wanted)
     wanted.etag = there.etag
     return _update(
@@ -165,14 +177,14 @@ def _compare_environment(client: Client, wanted: Environment) -> Change:
     )
 
 
-def _compare_pipeline(client: Client, wanted: Pipeline) -> Change:
+def _compare_pipeline(client: Client, wanted: Pipeline, silent: tuple[str, ...]) -> Change:
     try:
         there = client.pipeline(wanted.name)
     except NotFound:
         return _creation(
             "pipeline", wanted, lambda check: client.create_pipeline(wanted, validate_only=check)
         )
-    wanted.owner = wanted.owner or there.owner  # a pipeline belongs to somebody, whatever a file leaves out
+    _leave(silent, there, wanted)
     fields = _changed_fields(there, wanted)
     wanted.etag = there.etag
     return _update(
@@ -182,6 +194,15 @@ def _compare_pipeline(client: Client, wanted: Pipeline) -> Change:
         fields,
         lambda check: client.update_pipeline(wanted, fields, validate_only=check),
     )
+
+
+def _leave(silent: tuple[str, ...], there: Message, wanted: Message) -> None:
+    kept = type(there)()
+    kept.CopyFrom(there)
+    for name in there.DESCRIPTOR.fields_by_name:
+        if name not in silent:
+            kept.ClearField(name)
+    wanted.MergeFrom(kept)
 
 
 def _creation(
@@ -306,16 +327,19 @@ class _Reader:
             elif not isinstance(listed, list):
                 self.problems.append((_line(root, key), f"`{key}` is not a list."))
             else:
-                self._resources(key, listed, getattr(config, key))
+                self._resources(key, listed, config)
         return config
 
-    def _resources(self, key: str, listed: list[Any], into: list[Any]) -> None:
+    def _resources(self, key: str, listed: list[Any], config: Config) -> None:
         seen: set[str] = set()
         for index, item in enumerate(listed):
             resource = _LISTS[key]()
             at = _item_line(listed, index)
             if self._message(item, resource, at):
                 resource.name = self._full(at, key, resource.name)
+                silent = tuple(k for k in _STAYING[resource.DESCRIPTOR.name] if item.get(k) in (None, ""))
+                if silent:
+                    config.silent[resource.name] = silent
                 if resource.name in seen:
                     self.problems.append((at, f"`{names.slug(resource.name)}` stands in this file twice."))
                 seen.add(resource.name)
@@ -327,7 +351,7 @@ class _Reader:
                     resource.members[:] = [self._full(at, "principals", p) for p in resource.members]
                     if resource.person:
                         resource.person = self._full(at, "principals", resource.person)
-                into.append(resource)
+                getattr(config, key).append(resource)
 
     def _names_in(self, pipeline: Pipeline, at: int) -> None:
         pipeline.development_environments[:] = [
@@ -368,6 +392,10 @@ class _Reader:
                 self._unknown(line, str(key), known)
             elif value is not None:
                 self._field(fields[key], value, into, line)
+            elif key in _STAYING.get(into.DESCRIPTOR.name, ()) and fields[key].is_repeated:
+                self.problems.append(
+                    (line, f"`{key}` is empty: write `{key}: []` to take all away, or leave the key out.")
+                )
         return len(self.problems) == before
 
     def _field(self, field_: Any, value: Any, into: Message, line: int) -> None:

@@ -84,6 +84,11 @@ def test_a_good_file() -> None:
             "    allow_redeployment: maybe\n    display_name:",
             "line 11: `allow_redeployment` is true or false.",
         ),
+        (
+            "    stages:\n",
+            "    shares:\n    stages:\n",
+            "line 13: `shares` is empty: write `shares: []` to take all away, or leave the key out.",
+        ),
         ("name: dev", "name: !!python/object/apply:os.system [x]", "line 2"),
     ],
 )

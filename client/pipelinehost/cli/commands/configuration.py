@@ -26,7 +26,9 @@ from pipelinehost.cli.console import clean, err, out, show
 def apply_command(session: Session, path: Path, dry_run: bool) -> None:
     """Create and change principals, environments and pipelines as a YAML file says.
 
-    What the file does not name stays as it is. A second `apply` changes nothing.
+    What the file does not name stays as it is. Of what it names, keys that it leaves out become empty; only
+    `owner`, `shares`, `makers` and `disabled` stay (`shares: []` takes them away). A second `apply` changes
+    nothing.
 
     Examples:
       pipelinehost apply -f pipelines.yaml --dry-run
