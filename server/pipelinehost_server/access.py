@@ -486,6 +486,21 @@ def _again(reads: Reads, caller_: Caller) -> Caller | None:
     return caller(reads, caller_.name)
 
 
+def people(reads: Reads, name: str) -> set[str] | None:
+    """Who is behind a principal and may see and approve by now; ``None`` where there is no such principal.
+
+    A group stands for its members, a service for its person.
+    """
+    found = reads.principal(name)
+    if found is None:
+        return None
+    if found.kind != Principal.KIND_GROUP:
+        able = [caller(reads, name)]
+    else:
+        able = [] if found.disabled else [caller(reads, member) for member in found.members]
+    return {who.person for who in able if who is not None and who.role >= Permission.VIEW}
+
+
 def may_go_on(reads: Reads, run: Run) -> bool:
     """Whether the requester of a run could ask for it now."""
     name = run.requester if "/" in run.requester else names.principal(run.requester)  # of the first version

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
 from tests.rpc.conftest import DEVELOPMENT, Bed, package
 
 from pipelinehost import Client, errors
 from pipelinehost.v1 import pipeline_host_pb2 as api
-from pipelinehost.v1.resources_pb2 import Gate, Run, Stage
+from pipelinehost.v1.resources_pb2 import Gate, Pipeline, Principal, Run, Stage
 
 
 @pytest.fixture
@@ -69,6 +70,62 @@ def test_who_is_named_approves_and_nobody_else(gated: Bed) -> None:
     notes = gated.call("ListGateNotes", api.ListGateNotesRequest(run=run.name)).notes
     assert [(n.principal, n.note) for n in notes] == [("principals/ada", "for you only")]
     assert "for you only" not in str(gated.events())
+
+
+def test_more_approvals_than_people_are_refused(gated: Bed) -> None:
+    gated.person("bot", kind=Principal.KIND_SERVICE, person="principals/ben")
+    gated.person("nobody", "UNSPECIFIED")
+    gated.person("gone", disabled=True)
+    for name, members in (("team", ["ada", "bot", "nobody", "gone"]), ("empty", [])):
+        group = Principal(
+            name=f"principals/{name}",
+            kind=Principal.KIND_GROUP,
+            members=[f"principals/{m}" for m in members],
+        )
+        gated.call("CreatePrincipal", api.CreatePrincipalRequest(principal=group))
+    stored = gated.call("GetPipeline", api.GetPipelineRequest(name="pipelines/sales"))
+
+    def asked(required: int, *approvers: str) -> api.UpdatePipelineRequest:
+        fresh = Pipeline()
+        fresh.CopyFrom(stored)
+        fresh.ClearField("etag")
+        fresh.stages[0].gates[0].required = required
+        fresh.stages[0].gates[0].approvers[:] = [f"principals/{a}" for a in approvers]
+        return api.UpdatePipelineRequest(pipeline=fresh)
+
+    for required, people, approvers in (
+        (3, "2 people", ["ada", "ben", "bot"]),
+        (3, "2 people", ["ada", "ben", "team"]),
+        (2, "1 person", ["ada", "gone", "nobody"]),
+        (0, "0 people", ["empty"]),
+    ):
+        for validate_only in (True, False):
+            request = asked(required, *approvers)
+            request.validate_only = validate_only
+            with pytest.raises(errors.InvalidArgument) as refused:
+                gated.call("UpdatePipeline", request)
+            (found,) = refused.value.violations
+            assert found.subject == "pipeline.stages[0].gates[0].required"
+            assert found.description.startswith(f"is {required or 1}, and {people} ")
+        request.pipeline.name = "pipelines/other"
+        request.pipeline.stages[0].name = "pipelines/other/stages/qa"
+        with pytest.raises(errors.InvalidArgument):
+            gated.call("CreatePipeline", api.CreatePipelineRequest(pipeline=request.pipeline))
+    with pytest.raises(errors.FailedPrecondition, match="there is no principals/eve"):
+        gated.call("UpdatePipeline", asked(3, "ada", "eve"))
+    gated.call("UpdatePipeline", asked(2, "team"))
+    # Later the group shrinks: what is not about the gate may be changed all the same.
+    team = Principal(name="principals/team", members=["principals/ada"])
+    shrunk = api.UpdatePrincipalRequest(principal=team)
+    shrunk.update_mask.paths.append("members")
+    gated.call("UpdatePrincipal", shrunk)
+    gated.call(
+        "UpdatePipeline",
+        api.UpdatePipelineRequest(
+            pipeline=Pipeline(name="pipelines/sales", description="new"),
+            update_mask=FieldMask(paths=["description"]),
+        ),
+    )
 
 
 def test_a_watch_ends_with_a_rejected_run(gated: Bed) -> None:

@@ -553,6 +553,38 @@ def pipeline_preconditions(
     return found + [wrong._replace(subject=known[wrong.subject][0]) for wrong in regions]
 
 
+def approval_violations(
+    pipeline: Pipeline, stored: Pipeline | None, people: Callable[[str], Collection[str] | None]
+) -> list[Violation]:
+    """Gates that ask for more approvals than there are people who may give them.
+
+    A gate that stays as it is stays: its approvers may have become fewer since.
+
+    Args:
+        pipeline: as it is wanted.
+        stored: as it is, or None.
+        people: who is behind a principal and may approve by now; None where there is no such principal.
+    """
+    before = [] if stored is None else [(s.name, gate) for s in stored.stages for gate in s.gates]
+    found: list[Violation] = []
+    for i, stage in enumerate(pipeline.stages):
+        for j, gate in enumerate(stage.gates):
+            behind = [people(name) for name in gate.approvers if names.matches("principal", name)]
+            if (stage.name, gate) in before or not behind or None in behind:
+                continue
+            count, required = len({p for some in behind for p in some or ()}), gate.required or 1
+            if required > count:
+                found.append(
+                    Violation(
+                        f"pipeline.stages[{i}].gates[{j}].required",
+                        f"is {required}, and {count} {'person' if count == 1 else 'people'} may approve here "
+                        "(not disabled, the role VIEWER at least, with their services as one): name more "
+                        "approvers, or ask fewer",
+                    )
+                )
+    return found
+
+
 def connection_violations(environment: str, connection: Connection) -> list[Violation]:
     """What is wrong with a connection that is to be created in ``environment``."""
     found: list[Violation] = []

@@ -27,7 +27,7 @@ from pipelinehost.v1.resources_pb2 import (
     Run,
 )
 from pipelinehost_dataverse.webapi import DataverseError
-from pipelinehost_server.access import HIDDEN_RUN, Access, Caller, absent, reach
+from pipelinehost_server.access import HIDDEN_RUN, Access, Caller, absent, people, reach
 from pipelinehost_server.api import configure, listing
 from pipelinehost_server.api.record import Record
 from pipelinehost_server.api.watch import Watch
@@ -402,7 +402,7 @@ class PipelineHost:
 
         def decide(reads: Reads) -> Pipeline:
             configure.refuse(
-                fields,
+                [*fields, *configure.approval_violations(wanted, None, partial(people, reads))],
                 configure.pipeline_preconditions(
                     self._config, wanted, _usable(reads, caller), reads.principal
                 ),
@@ -435,8 +435,10 @@ class PipelineHost:
             fresh.owner = fresh.owner or stored.owner
             if (fresh.owner, [*fresh.shares]) != (stored.owner, [*stored.shares]):
                 _require_owner(reads, caller, name)
+            found += configure.pipeline_violations(fresh)
+            found += configure.approval_violations(fresh, stored, partial(people, reads))
             configure.refuse(
-                [*found, *configure.pipeline_violations(fresh)],
+                found,
                 configure.pipeline_preconditions(
                     self._config, fresh, _usable(reads, caller, stored), reads.principal
                 ),
