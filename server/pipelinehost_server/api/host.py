@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from functools import partial
 from importlib.metadata import version
 from typing import Any, TypeVar, cast
 
