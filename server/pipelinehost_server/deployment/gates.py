@@ -27,7 +27,7 @@ from pipelinehost.v1.resources_pb2 import (
     RunError,
     Step,
 )
-from pipelinehost_server import rules
+from pipelinehost_server import access, rules
 from pipelinehost_server.deployment.journal import HOST, IMPORT_NOTES, end_run, forget_settings, moved
 from pipelinehost_server.store import Reads, Transaction
 
@@ -36,6 +36,8 @@ BEFORE_IMPORT = (Gate.KIND_APPROVAL, Gate.KIND_PRE_DEPLOYMENT)
 """In the order in which a run comes to them."""
 COMMENT, NOTE = 500, 4_000
 """Most characters of a comment, which the run carries, and of a note."""
+_CHANGED = "what was approved has changed: the decisions do not count any more"
+_LOST = "not all who approved may decide any more: their decisions do not count"
 Clock = Callable[[], int]
 """Nanoseconds since 1970; whoever needs the time of a decision asks the one clock of the deployment."""
 
@@ -88,6 +90,7 @@ def stands(reads: Reads, run: Run, kind: Gate.Kind) -> bool:
         status is not None
         and status.state == GateStatus.STATE_APPROVED
         and status.bound_sha256 == bound(reads, run, gate)
+        and len(_counting(reads, run, gate, status)) >= required(gate)
     )
 
 
@@ -127,7 +130,8 @@ def come_to(reads: Reads, run: Run, kinds: Sequence[Gate.Kind], now: int) -> lis
     # A later gate that was open already is opened anew when the run comes to it again.
     kept = [s for s in run.gates if s.kind == kind or s.state != GateStatus.STATE_WAITING]
     if len(kept) != len(run.gates):
-        run.gates[:] = kept
+        del run.gates[:]
+        run.gates.extend(kept)
     status, digest = status_of(run, kind), bound(reads, run, gate)
     if status is None:
         status = run.gates.add(kind=kind)
@@ -136,7 +140,7 @@ def come_to(reads: Reads, run: Run, kinds: Sequence[Gate.Kind], now: int) -> lis
         return [_expired(run, status)]
     if not waiting or status.bound_sha256 != digest:
         if status.decisions:
-            told = "what was approved has changed: the decisions do not count any more"
+            told = _CHANGED if status.bound_sha256 != digest else _LOST
             events.append(_event(run, status, Event.KIND_GATE_VOIDED, HOST, told))
         _open(status, gate, digest, now)
         events.append(_event(run, status, Event.KIND_GATE_OPENED, HOST))
@@ -194,9 +198,13 @@ def decide(
         )
     if status.bound_sha256 != digest:
         if status.decisions:
-            told = "what was approved has changed: the decisions do not count any more"
-            tx.append(_event(run, status, Event.KIND_GATE_VOIDED, HOST, told))
+            tx.append(_event(run, status, Event.KIND_GATE_VOIDED, HOST, _CHANGED))
         _open(status, gate, digest, now)
+    counting = _counting(tx, run, gate, status)
+    if len(counting) < len(status.decisions):
+        tx.append(_event(run, status, Event.KIND_GATE_VOIDED, HOST, _LOST))
+        del status.decisions[:]
+        status.decisions.extend(counting)
     if yes and any(same_person(tx, d.principal, caller) for d in status.decisions):
         raise FailedPrecondition(
             ErrorReason.ERROR_REASON_ALREADY_APPROVED,
@@ -249,6 +257,29 @@ def _require_words(request: ApproveRequest | RejectRequest, *, why: bool) -> Non
 def same_person(reads: Reads, one: str, other: str) -> bool:
     """Whether the same person is behind two principals: themselves, or a service of theirs."""
     return rules.same_person(_person(reads, one), _person(reads, other))
+
+
+def _counting(reads: Reads, run: Run, gate: Gate, status: GateStatus) -> list[GateDecision]:
+    """The decisions that still count: of those who may decide by now, and one for each person."""
+    found: list[GateDecision] = []
+    for decision in status.decisions:
+        who = access.caller(reads, _full(decision.principal))
+        if (
+            who is not None
+            and who.role >= access.Permission.VIEW
+            and is_approver(reads, gate, decision.principal)
+            and not any(same_person(reads, own, decision.principal) for own, _ in _makers(reads, run))
+            and not any(same_person(reads, d.principal, decision.principal) for d in found)
+        ):
+            found.append(decision)
+    return found
+
+
+def _makers(reads: Reads, run: Run) -> list[tuple[str, str]]:
+    """Who may not decide about a run, each with what they did."""
+    artifact = reads.artifact(run.artifact) or Artifact()
+    made = [(who, "made its artifact") for who in (artifact.creator, *reads.uploaders(run.artifact)) if who]
+    return [(run.requester, "asked for this run"), *made]
 
 
 def is_approver(reads: Reads, gate: Gate, caller: str) -> bool:
@@ -313,10 +344,8 @@ def _require_approver(reads: Reads, run: Run, gate: Gate, caller: str) -> None:
             f"{caller} is no approver of {rules.gate_name(gate.kind)} of {run.stage}.",
             remedy=f"Ask one of its approvers: {', '.join(gate.approvers)}.",
         )
-    artifact = reads.artifact(run.artifact) or Artifact()
-    makers = [artifact.creator, *reads.uploaders(run.artifact)]
-    for who, did in [(run.requester, "asked for this run"), *((m, "made its artifact") for m in makers)]:
-        if who and same_person(reads, who, caller):
+    for who, did in _makers(reads, run):
+        if same_person(reads, who, caller):
             raise PermissionDenied(
                 ErrorReason.ERROR_REASON_SELF_APPROVAL,
                 f"{caller} {did}, and nobody approves their own request.",

@@ -11,6 +11,7 @@ import pytest
 from tests.unit.deployment.conftest import Host, once
 from tests.unit.deployment.test_run import package, state
 
+from pipelinehost import names
 from pipelinehost.errors import Aborted, FailedPrecondition, InvalidArgument, PermissionDenied
 from pipelinehost.v1.pipeline_host_pb2 import (
     ApproveRequest,
@@ -50,6 +51,9 @@ async def guard(host: Host, *gates: Gate, stage: int = 0) -> None:
         del pipeline.stages[stage].gates[:]
         pipeline.allow_redeployment = True
         pipeline.stages[stage].gates.extend(gates)
+        for name in {names.principal(names.slug(who)) for gate in gates for who in gate.approvers}:
+            if tx.principal(name) is None:
+                tx.put_principal(Principal(name=name, kind=Principal.KIND_PERSON, role=Principal.ROLE_VIEWER))
         tx.put_pipeline(pipeline)
         tx.append(Event(kind=Event.KIND_PIPELINE_UPDATED, actor="admin", subject=pipeline.name))
 
@@ -144,6 +148,7 @@ async def test_nobody_approves_their_own_request(host: Host, caller: str, named:
 
 async def principal(host: Host, name: str, **more: object) -> None:
     more.setdefault("kind", Principal.KIND_PERSON)
+    more.setdefault("role", Principal.ROLE_VIEWER)
     made = Principal(name=f"principals/{name}", **more)  # type: ignore[arg-type]  # kwargs of a message
     await host.store.write(lambda tx: tx.put_principal(made))
 
@@ -199,6 +204,22 @@ async def test_the_services_of_one_person_count_once(host: Host) -> None:
         await approve(host, run, "principals/bot")
     assert twice.value.reason_name == "ALREADY_APPROVED"
     assert state(await approve(host, run, "principals/ben")) == "QUEUED"
+
+
+@pytest.mark.parametrize("person", ["principals/ada", "principals/admin"])
+async def test_a_yes_does_not_count_once_it_turns_out_whose_it_was(person: str, host: Host) -> None:
+    """Of somebody who has approved as well, or of who asked for the run."""
+    await principal(host, "bot", kind=Principal.KIND_SERVICE)
+    await principal(host, "admin")
+    run = await waiting(host, gate(APPROVAL, "ada", "principals/bot", "ben", "cyd", required=3))
+    await approve(host, run, "principals/ada")
+    await approve(host, run, "principals/bot")
+    await principal(host, "bot", kind=Principal.KIND_SERVICE, person=person)
+    now = await approve(host, run, "principals/ben")
+    assert state(now) == "AWAITING_GATE"
+    assert [d.principal for d in now.gates[0].decisions] == ["principals/ada", "principals/ben"]
+    assert kinds(host, run) == ["OPENED", "DECIDED", "DECIDED", "VOIDED", "DECIDED"]
+    assert state(await approve(host, run, "principals/cyd")) == "QUEUED"
 
 
 async def test_a_disabled_group_approves_nothing(host: Host) -> None:
@@ -420,6 +441,21 @@ async def test_a_change_of_policy_opens_the_gate_of_a_waiting_run_again(host: Ho
     with pytest.raises(PermissionDenied):
         await approve(host, run, "ada")
     await approve(host, run, "dan")
+    assert state(await host.ended(run)) == "SUCCEEDED"
+
+
+async def test_a_run_comes_back_to_an_earlier_gate_whose_policy_has_changed(host: Host) -> None:
+    """The later one, at which it waits, is opened anew when the run comes to it again."""
+    run = await waiting(host, gate(APPROVAL, "ada"), gate(PRE_DEPLOYMENT, "cyd", "dan", required=2))
+    await approve(host, run, "ada")
+    await host.until(run, lambda r: len(r.gates) == 2)
+    await approve(host, run, "cyd")
+    await guard(host, gate(APPROVAL, "ben"), gate(PRE_DEPLOYMENT, "cyd", "dan", required=2))
+    await host.until(run, lambda r: [g.gate.approvers[0] for g in r.gates] == ["ben"])
+    await approve(host, run, "ben")
+    for who in ("cyd", "dan"):
+        await host.until(run, lambda r: len(r.gates) == 2 and r.state == Run.STATE_AWAITING_GATE)
+        await approve(host, run, who)
     assert state(await host.ended(run)) == "SUCCEEDED"
 
 
