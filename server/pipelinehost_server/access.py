@@ -37,23 +37,7 @@ KNOWN: Final = 10_000
 _TOKEN = re.compile(r"ph_([0-9a-f]{8})_[A-Za-z0-9_-]{43}")
 _LOG = logging.getLogger(__name__)
 _AS_OF: Final = ContextVar("as_of", default=-1)
-"""The last event that was heard of when the caller of this call was identified; decisions come after that."""
-_WHO = frozenset(
-    {
-        Event.KIND_PRINCIPAL_CREATED,
-        Event.KIND_PRINCIPAL_UPDATED,
-        Event.KIND_PRINCIPAL_DELETED,
-        Event.KIND_TOKEN_CREATED,
-        Event.KIND_TOKEN_REVOKED,
-    }
-)
-"""What changes who somebody is."""
-_WHAT = _WHO | {
-    Event.KIND_PIPELINE_UPDATED,
-    Event.KIND_PIPELINE_DELETED,
-    Event.KIND_ENVIRONMENT_UPDATED,
-}
-"""What changes what somebody may do."""
+"""How often rights had changed when the caller of this call was identified; decisions come after that."""
 
 
 class Permission(enum.IntEnum):
@@ -230,7 +214,7 @@ class Access:
         self._pepper = hmac.digest(secret, b"bearer tokens", "sha256")
         self._issuer = issuer
         self._known: dict[bytes, tuple[Caller, float]] = {}
-        self._heard = -1
+        self._known_as_of = self._told_of = store.rights_changed
         self._listeners: list[Callable[[], None]] = []
         store.listen(self._on_events)
 
@@ -239,13 +223,19 @@ class Access:
         self._listeners.append(callback)
 
     def _on_events(self, events: Sequence[Event]) -> None:
-        self._heard = events[-1].sequence
-        kinds = {event.kind for event in events}
-        if kinds & _WHO:
-            self._known.clear()
-        if kinds & _WHAT:
+        if self._told_of != self._store.rights_changed:
+            self._told_of = self._store.rights_changed
             for listener in self._listeners:
                 listener()
+
+    def _known_now(self) -> dict[bytes, tuple[Caller, float]]:
+        """The callers that were identified since rights last changed, each with its end."""
+        as_of = self._store.rights_changed
+        _AS_OF.set(as_of)
+        if as_of != self._known_as_of or len(self._known) >= KNOWN:
+            self._known.clear()
+            self._known_as_of = as_of
+        return self._known
 
     def identify(self, token: str) -> Caller:
         """The caller that a token belongs to.
@@ -253,9 +243,8 @@ class Access:
         Raises:
             Unauthenticated: the host does not know the token, or refuses it by now.
         """
-        _AS_OF.set(self._heard)
         key = hashlib.sha256(token.encode(errors="replace")).digest()
-        known = self._known.get(key)
+        known = self._known_now().get(key)
         if known is not None and time.time() < known[1]:
             return known[0]
         reads = self._store.reads
@@ -270,9 +259,8 @@ class Access:
         Raises:
             Unauthenticated: it names nobody, or more than one, or has expired since.
         """
-        _AS_OF.set(self._heard)
         key = hashlib.sha256(pem).digest()
-        known = self._known.get(key)
+        known = self._known_now().get(key)
         if known is not None and time.time() < known[1]:
             return known[0]
         reads = self._store.reads
@@ -285,8 +273,6 @@ class Access:
     def _remembered(self, key: bytes, caller: Caller | None) -> Caller:
         if caller is None or time.time() >= caller.until:
             raise unknown()
-        if len(self._known) >= KNOWN:
-            self._known.clear()
         self._known[key] = caller, caller.until
         return caller
 

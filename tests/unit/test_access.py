@@ -440,8 +440,25 @@ async def test_a_right_lost_between_the_guard_and_the_job_denies(
     assert store.reads.secret("written") is None
 
 
+@pytest.mark.parametrize("loss", LOSSES)
+async def test_a_lost_right_counts_with_the_next_call(loss: str, store: Store, tmp_path: Path) -> None:
+    """Although the guard has just allowed the same to the same caller."""
+    access = opened(store, tmp_path)
+    secret = await a_runner(store, access)
+    asked = (
+        (HOST + "CheckEnvironment", api.CheckEnvironmentRequest(name=DEV))
+        if "environment" in loss
+        else (HOST + "Deploy", DEPLOY)
+    )
+    for _ in range(2):
+        let_in(access, secret, *asked)
+    await store.write(LOSSES[loss])
+    with pytest.raises((PermissionDenied, NotFound, Unauthenticated)):
+        let_in(access, secret, *asked)
+
+
 async def test_a_role_lost_but_not_heard_of_yet_denies(store: Store, tmp_path: Path) -> None:
-    """It is committed, and the loop has not come to it: the guard still knows the caller as before."""
+    """It is committed, and the loop has not come to it: whether the guard knows by then, or the job."""
     access = opened(store, tmp_path)
     secret = await a_runner(store, access)
     let_in(access, secret)
@@ -451,10 +468,13 @@ async def test_a_role_lost_but_not_heard_of_yet_denies(store: Store, tmp_path: P
     end = time.monotonic() + 10
     while store.reads.last_sequence() == before:
         assert time.monotonic() < end
-    job = let_in(access, secret)
     assert not losing.done()
+
+    async def call() -> None:
+        await store.write(let_in(access, secret))
+
     with pytest.raises(PermissionDenied):
-        await store.write(job)
+        await call()
     assert store.reads.secret("written") is None
 
 

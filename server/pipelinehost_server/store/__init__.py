@@ -16,7 +16,7 @@ from peewee import SqliteDatabase
 from pipelinehost_server.store.lock import FolderLock, StoreLocked
 from pipelinehost_server.store.migrations import StoreTooNew
 from pipelinehost_server.store.once import Once
-from pipelinehost_server.store.reads import VISIBLE, Key, Kind, Operator, Reach, Reads
+from pipelinehost_server.store.reads import VISIBLE, Committed, Key, Kind, Operator, Reach, Reads
 from pipelinehost_server.store.record import Snapshot
 from pipelinehost_server.store.transaction import (
     KEEP,
@@ -100,7 +100,7 @@ class Store:
         except BaseException:
             await self.close()
             raise
-        self.reads = Reads(self._read_database)
+        self.reads = Committed(self._read_database, lambda: self._writer.rights_changed)
 
     async def close(self) -> None:
         """Commits what waits, and lets go of the folder. A store is opened once."""
@@ -124,6 +124,14 @@ class Store:
         """
         result: T = await self._writer.submit(job)
         return result
+
+    @property
+    def rights_changed(self) -> int:
+        """How often what anybody may do has changed since the store was opened.
+
+        It is there before the writer of the change goes on: so what was found out at another count is old.
+        """
+        return self._writer.rights_changed
 
     def snapshot(self) -> Snapshot:
         """The record as it is now, to be read off the loop; whoever takes it closes it."""

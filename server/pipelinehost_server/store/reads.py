@@ -34,6 +34,8 @@ Key = tuple[str | int, ...]
 """Where a page ended: the ordering column's value, then the row's own key where that is another column."""
 
 
+_SAID: Final = 20_000
+"""Most answers about rights that are kept at hand."""
 VISIBLE: Final = "visible"
 """In place of a column, with ``in`` and principals: what these may see."""
 
@@ -705,3 +707,50 @@ class Reads:
         if more:
             rows.pop()
         return b"".join([row[0] for row in rows]), rows[-1][1:] if more and rows else None
+
+
+class Committed(Reads):
+    """What is committed; what it has said about rights it says again, until they change.
+
+    A "no" to what a run or an upload may turn into a "yes" is asked for each time. The count is looked at
+    before the store is: an answer that a commit overtakes is old to the next question.
+
+    Args:
+        database: whose connection only reads.
+        rights_changed: counts the committed changes of rights.
+    """
+
+    def __init__(self, database: SqliteDatabase, rights_changed: Callable[[], int]) -> None:
+        super().__init__(database)
+        self._rights_changed = rights_changed
+        self._as_of = -1
+        self._said: dict[tuple[object, ...], Any] = {}
+
+    def _since_change(self) -> dict[tuple[object, ...], Any]:
+        as_of = self._rights_changed()
+        if as_of != self._as_of or len(self._said) >= _SAID:
+            self._said.clear()
+            self._as_of = as_of
+        return self._said
+
+    def seen(self, kind: Kind, name: str, principals: Sequence[str]) -> bool:
+        """As of every store."""
+        said, question = self._since_change(), (kind, name, *principals)
+        if question not in said and super().seen(kind, name, principals):
+            said[question] = True
+        return question in said
+
+    def reach(self, pipeline: str, principals: Sequence[str]) -> int:
+        """As of every store."""
+        said, question = self._since_change(), ("reach", pipeline, *principals)
+        if question not in said:
+            said[question] = super().reach(pipeline, principals)
+        reach: int = said[question]
+        return reach
+
+    def run_of(self, name: str) -> tuple[str, str] | None:
+        """As of every store; no run ever gets another pipeline or requester."""
+        said, question = self._since_change(), ("run_of", name)
+        if question not in said and (of := super().run_of(name)) is not None:
+            said[question] = of
+        return said.get(question)

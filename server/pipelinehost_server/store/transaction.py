@@ -55,6 +55,7 @@ _SAVE_RUN = text(
         }
     ).where(tables.Run.name == ANY, tables.Run.epoch == ANY)
 )
+_ARTIFACT_OF_RUN = text(tables.Run.select(tables.Run.artifact).where(tables.Run.name == ANY))
 _HOLD = text(tables.Run.update({tables.Run.held_environment: ANY}).where(tables.Run.name == ANY))
 _LEAVE_QUEUE = text(tables.Run.update({tables.Run.waiting: SQL("NULL")}).where(tables.Run.name == ANY))
 _Queue = tables.Run.alias("queue")
@@ -176,8 +177,8 @@ class Transaction(Reads):
         self.appended: list[resources_pb2.Event] = []
         self.peer = ""
         """From where the caller of the job calls."""
-        self.rights_changed = self._sequence
-        """Up to this event, at least, one must have heard to know what everybody may do as of now."""
+        self.rights_changed = 0
+        """How often what anybody may do has changed since the store was opened."""
 
     def mark(self) -> tuple[int, bytes, int, int]:
         """Where the record ends now, for :meth:`back_to`."""
@@ -189,8 +190,7 @@ class Transaction(Reads):
         del self.appended[count:]
 
     def _change_rights(self) -> None:
-        # The job appends the event of the change after it.
-        self.rights_changed = self._sequence + 1
+        self.rights_changed += 1
 
     def put_environment(self, environment: resources_pb2.Environment) -> resources_pb2.Environment:
         """Creates or replaces an environment; stamps ``etag`` and times."""
@@ -433,8 +433,11 @@ class Transaction(Reads):
             run.name,
             epoch,
         )
+        artifact = self._one(_ARTIFACT_OF_RUN, run.name)
         if self._execute(_SAVE_RUN, values).rowcount == 0:
             raise Fenced(run.name, epoch, self.epoch(run.name))
+        if artifact and artifact != run.artifact:  # who saw that one because of this run sees it no more
+            self._change_rights()
         if held is not KEEP:
             try:
                 self._execute(_HOLD, (held, run.name))

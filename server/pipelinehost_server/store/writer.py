@@ -70,6 +70,8 @@ class Writer:
                 "temp_store": "memory",
             },
         )
+        self.rights_changed = 0
+        """How often what anybody may do has changed, as far as it is committed; read on the loop."""
         self._listeners: list[Listener] = []
         self._open = False
         self._ended: asyncio.Future[None] | None = None
@@ -180,6 +182,7 @@ class Writer:
             if transaction.appended:
                 transaction.sign_head()
             execute("COMMIT")
+            self.rights_changed = transaction.rights_changed
         except BaseException as error:  # noqa: BLE001 - handed to whoever waits for the jobs; the thread lives on
             transaction.back_to(start)
             self._roll_back()
