@@ -118,6 +118,43 @@ def same_person(one: str, other: str) -> bool:
     return one.removeprefix("principals/") == other.removeprefix("principals/")
 
 
+def weakened_gates(before: Pipeline, after: Pipeline) -> list[str]:
+    """Where a change of a pipeline lets a run pass with less approval than before; in words.
+
+    A gate is weaker with fewer approvals or with approvers that were not named, and gone with its stage or
+    with the target that it guarded. It guards the targets of all later stages too, because an artifact comes
+    to them by way of its own. More approvals, fewer approvers and other times weaken nothing.
+    """
+    found: list[str] = []
+    places = {stage.environment: i for i, stage in enumerate(after.stages)}
+    for i, stage in enumerate(before.stages):
+        if not stage.gates:
+            continue
+        index, where = stage_index(after, stage.name), f"the stage {names.slug(stage.name)}"
+        if index is None:
+            found.append(f"{where} would be gone, and its gates with it")
+            continue
+        kept = after.stages[index]
+        if kept.environment != stage.environment:
+            found.append(f"{where} would no longer guard {stage.environment}")
+        found += [
+            f"{later.environment} would no longer come after {where}"
+            for later in before.stages[i + 1 :]
+            if places.get(later.environment, index) < index
+        ]
+        for gate in stage.gates:
+            now = next((g for g in kept.gates if g.kind == gate.kind), None)
+            what = f"{_GATES[gate.kind]} of {where}"
+            if now is None:
+                found.append(f"{what} would be gone")
+                continue
+            if (now.required or 1) < (gate.required or 1):
+                found.append(f"{what} would ask {now.required or 1} instead of {gate.required or 1}")
+            if added := [name for name in now.approvers if name not in gate.approvers]:
+                found.append(f"{what} would ask {', '.join(added)}, who was not asked before")
+    return found
+
+
 def stage_index(pipeline: Pipeline, stage: str) -> int | None:
     """Position of the stage of that full name, from 0; None where the pipeline has none."""
     return next((i for i, s in enumerate(pipeline.stages) if s.name == stage), None)

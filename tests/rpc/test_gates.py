@@ -15,7 +15,7 @@ from tests.rpc.conftest import DEVELOPMENT, Bed, package
 
 from pipelinehost import Client, errors
 from pipelinehost.v1 import pipeline_host_pb2 as api
-from pipelinehost.v1.resources_pb2 import Gate, Pipeline, Principal, Run, Stage
+from pipelinehost.v1.resources_pb2 import Environment, Gate, Pipeline, Principal, Run, Share, Stage
 
 
 @pytest.fixture
@@ -126,6 +126,52 @@ def test_more_approvals_than_people_are_refused(gated: Bed) -> None:
             update_mask=FieldMask(paths=["description"]),
         ),
     )
+
+
+def test_only_administrators_weaken_an_approval(gated: Bed) -> None:
+    owner, editor = gated.person("olga", "MAKER"), gated.person("emil", "MAKER")
+    gated.environment("prod", makers=["principals/olga", "principals/emil"])
+    gate = Gate(kind=Gate.KIND_APPROVAL, approvers=["principals/ada", "principals/ben"], required=2)
+    stage = Stage(name="pipelines/hr/stages/prod", environment="environments/prod", gates=[gate])
+    made = Pipeline(name="pipelines/hr", stages=[stage])
+    stored = gated.call("CreatePipeline", api.CreatePipelineRequest(pipeline=made), token=owner)
+    stored.ClearField("etag")
+    stored.shares.add(principal="principals/emil", access=Share.ACCESS_EDIT)
+    gated.call("UpdatePipeline", api.UpdatePipelineRequest(pipeline=stored), token=owner)
+    weaker = []
+    for change in (
+        lambda stage: stage.ClearField("gates"),
+        lambda stage: setattr(stage.gates[0], "required", 1),
+        lambda stage: stage.gates[0].approvers.append("principals/emil"),
+        lambda stage: setattr(stage, "name", "pipelines/hr/stages/other"),
+        lambda stage: setattr(stage, "environment", "environments/qa"),
+    ):
+        fresh = Pipeline()
+        fresh.CopyFrom(stored)
+        change(fresh.stages[0])
+        weaker.append(fresh)
+    gated.call(
+        "UpdateEnvironment",
+        api.UpdateEnvironmentRequest(
+            environment=Environment(name="environments/qa", makers=["principals/olga", "principals/emil"]),
+            update_mask=FieldMask(paths=["makers"]),
+        ),
+    )
+    before = gated.snapshot()
+    for fresh in weaker:
+        for token in (owner, editor):
+            for validate_only in (True, False):
+                request = api.UpdatePipelineRequest(pipeline=fresh, validate_only=validate_only)
+                with pytest.raises(errors.PermissionDenied, match="may not weaken its approvals: the "):
+                    gated.call("UpdatePipeline", request, token=token)
+    assert gated.snapshot() == before
+    stored.description = "new"
+    stored.stages[0].gates[0].timeout_seconds = 60
+    stored.stages[0].gates.add(kind=Gate.KIND_PRE_DEPLOYMENT, approvers=["principals/ada"])
+    gated.call("UpdatePipeline", api.UpdatePipelineRequest(pipeline=stored), token=editor)
+    for fresh in weaker:
+        gated.call("UpdatePipeline", api.UpdatePipelineRequest(pipeline=stored))
+        gated.call("UpdatePipeline", api.UpdatePipelineRequest(pipeline=fresh))
 
 
 def test_a_watch_ends_with_a_rejected_run(gated: Bed) -> None:

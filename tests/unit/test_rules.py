@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelinehost.v1.resources_pb2 import Artifact, Environment, Pipeline, Run, Stage, Step
+from pipelinehost.v1.resources_pb2 import Artifact, Environment, Gate, Pipeline, Run, Stage, Step
 from pipelinehost_server import rules
 from pipelinehost_server.config import Config
 
@@ -110,6 +110,70 @@ def test_finished_states_are_left_only_by_a_retry(before: Run.State, after: Run.
 @given(before=STATES)
 def test_every_state_has_its_row(before: Run.State) -> None:
     assert before in rules.TRANSITIONS
+
+
+def gated(*slugs: str, **gates: tuple[int, str]) -> Pipeline:
+    """Stages ``qa`` or ``qa=environment``, some with a gate: how many of which approvers."""
+    made = Pipeline(name="pipelines/sales")
+    for entry in slugs:
+        slug, _, environment = entry.partition("=")
+        stage = made.stages.add(
+            name=f"pipelines/sales/stages/{slug}", environment=f"environments/{environment or slug}"
+        )
+        if slug in gates:
+            required, approvers = gates[slug]
+            named = [f"principals/{a}" for a in approvers]
+            stage.gates.add(kind=Gate.KIND_APPROVAL, required=required, approvers=named)
+    return made
+
+
+GATED = gated("qa", "uat", "prod", uat=(2, "abc"))
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        GATED,
+        gated("qa", "uat", "prod", uat=(3, "abc")),
+        gated("qa", "uat", "prod", uat=(2, "ab")),
+        gated("qa", "uat", "prod", uat=(2, "abc"), prod=(1, "x")),
+        gated("uat", "qa", "prod", uat=(2, "abc")),
+        gated("qa", "uat", "prod=other", uat=(2, "abc")),
+        gated("qa", "uat", uat=(2, "abc")),
+        gated("new", "uat", "last", "prod", uat=(2, "abc")),
+    ],
+)
+def test_what_leaves_approvals_as_strong_as_they_were(after: Pipeline) -> None:
+    assert rules.weakened_gates(GATED, after) == []
+
+
+@pytest.mark.parametrize(
+    ("after", "told"),
+    [
+        (gated("qa", "uat", "prod"), "the approval gate of the stage uat would be gone"),
+        (gated("qa", "uat", "prod", uat=(1, "abc")), "would ask 1 instead of 2"),
+        (gated("qa", "uat", "prod", uat=(0, "abc")), "would ask 1 instead of 2"),
+        (gated("qa", "uat", "prod", uat=(2, "abd")), "would ask principals/d, who was not asked before"),
+        (gated("qa", "prod"), "the stage uat would be gone, and its gates with it"),
+        (gated("qa", "uat=x", "prod", uat=(2, "abc")), "would no longer guard environments/uat"),
+        (gated("qa", "uat2=uat", "prod"), "the stage uat would be gone"),
+        (
+            gated("prod", "qa", "uat", uat=(2, "abc")),
+            "environments/prod would no longer come after",
+        ),
+        (gated("first=prod", "qa", "uat", uat=(2, "abc")), "environments/prod would no longer come after"),
+    ],
+)
+def test_what_weakens_approvals(after: Pipeline, told: str) -> None:
+    (found,) = rules.weakened_gates(GATED, after)
+    assert told in found
+
+
+def test_another_kind_of_gate_is_no_substitute() -> None:
+    other = gated("qa", "uat", "prod", uat=(2, "abc"))
+    other.stages[1].gates[0].kind = Gate.KIND_PRE_DEPLOYMENT
+    assert rules.weakened_gates(GATED, other) == ["the approval gate of the stage uat would be gone"]
+    assert rules.weakened_gates(gated("qa", "uat"), other) == []
 
 
 def cast_state(number: int) -> Run.State:

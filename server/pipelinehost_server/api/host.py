@@ -28,6 +28,7 @@ from pipelinehost.v1.resources_pb2 import (
     Run,
 )
 from pipelinehost_dataverse.webapi import DataverseError
+from pipelinehost_server import access, rules
 from pipelinehost_server.access import HIDDEN_RUN, Access, Caller, absent, people, reach
 from pipelinehost_server.api import configure, listing
 from pipelinehost_server.api.record import Record
@@ -436,6 +437,7 @@ class PipelineHost:
             fresh.owner = fresh.owner or stored.owner
             if (fresh.owner, [*fresh.shares]) != (stored.owner, [*stored.shares]):
                 _require_owner(reads, caller, name)
+            _require_gates(reads, caller, stored, fresh)
             found += configure.pipeline_violations(fresh)
             found += configure.approval_violations(fresh, stored, partial(people, reads))
             configure.refuse(
@@ -632,6 +634,22 @@ def _require_owner(reads: Reads, caller: Caller, pipeline: str) -> None:
             ErrorReason.ERROR_REASON_PERMISSION_DENIED,
             f"{caller.name} may change {pipeline}, and may not share it or give it away",
             remedy="Ask its owner, or an administrator of the host; or leave owner and shares as they are.",
+        )
+
+
+def _require_gates(reads: Reads, caller: Caller, stored: Pipeline, fresh: Pipeline) -> None:
+    """Lets nobody but administrators weaken the approvals that an existing stage asks for.
+
+    Whoever changes a pipeline also deploys through it, and nobody approves their own request.
+    """
+    weaker = rules.weakened_gates(stored, fresh)
+    now = access.caller(reads, caller.name) if weaker else caller
+    if weaker and (now is None or not now.administrator):
+        raise PermissionDenied(
+            ErrorReason.ERROR_REASON_PERMISSION_DENIED,
+            f"{caller.name} may change {stored.name}, and may not weaken its approvals: {'; '.join(weaker)}",
+            remedy="Ask an administrator of the host; or leave the gates, the targets that they guard and "
+            "the order of the stages as they are.",
         )
 
 
