@@ -319,8 +319,15 @@ class Client:
     def create_token(
         self, principal: str, *, description: str = "", expires: datetime | None = None
     ) -> api.CreateTokenResponse:
-        """Makes a token: the answer holds its secret, which nothing tells again."""
-        request = api.CreateTokenRequest(principal=self.principal(principal).name, description=description)
+        """Makes a token: the answer holds its secret, which nothing tells again.
+
+        Raises:
+            AlreadyExists: the answer to the first attempt was lost, and with it the secret; the error's
+                metadata `resource` names the token, to be revoked.
+        """
+        request = api.CreateTokenRequest(
+            principal=self.principal(principal).name, description=description, request_id=_new_id()
+        )
         if expires is not None:
             request.expire_time.FromDatetime(expires)
         return self._call(self._host.CreateToken, request)

@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 from tests.rpc.conftest import DEVELOPMENT, TARGET, Bed, pipeline
 
-from pipelinehost import errors
+from pipelinehost import errors, names
 from pipelinehost.v1 import pipeline_host_pb2 as api
 from pipelinehost.v1.errors_pb2 import ErrorReason
 from pipelinehost.v1.resources_pb2 import (
@@ -299,6 +299,37 @@ def test_64_repeats_at_once_are_done_once(sales: Bed) -> None:
         answers = list(threads.map(lambda _: sales.call("CreatePipeline", request), range(64)))
     assert all(answer == answers[0] for answer in answers)
     assert kinds(sales).count("PIPELINE_CREATED") == 1
+
+
+def test_a_repeated_request_makes_no_second_token(bed: Bed) -> None:
+    bed.person("ada")
+    request = api.CreateTokenRequest(principal="principals/ada", description="laptop", request_id="lost")
+    with ThreadPoolExecutor(8) as threads:
+        made = list(threads.map(lambda _: outcome(bed, request), range(8)))
+    (answer,) = [a for a in made if isinstance(a, api.CreateTokenResponse)]
+    for refused in (a for a in made if not isinstance(a, api.CreateTokenResponse)):
+        assert isinstance(refused, errors.AlreadyExists)
+        assert refused.metadata["resource"] == answer.token.name
+        assert names.slug(answer.token.name) in refused.remedy
+        assert answer.secret not in repr((refused, refused.metadata, refused.remedy))
+    tokens = api.ListTokensRequest(principal="principals/ada")
+    assert [t.description for t in bed.call("ListTokens", tokens).tokens] == ["", "laptop"]
+    assert bed.call("GetHost", api.GetHostRequest(), token=answer.secret).caller == "principals/ada"
+    request.description = "phone"
+    with pytest.raises(errors.AlreadyExists) as reused:
+        bed.call("CreateToken", request)
+    assert reused.value.reason_name == "REQUEST_ID_REUSED"
+    with pytest.raises(errors.InvalidArgument):
+        bed.call("CreateToken", api.CreateTokenRequest(principal="principals/ada", request_id="x" * 201))
+    request.ClearField("request_id")
+    assert bed.call("CreateToken", request).token.name != bed.call("CreateToken", request).token.name
+
+
+def outcome(bed: Bed, request: api.CreateTokenRequest) -> object:
+    try:
+        return bed.call("CreateToken", request)
+    except errors.PipelineHostError as error:
+        return error
 
 
 def test_64_connections_at_once_are_one_connection(bed: Bed) -> None:

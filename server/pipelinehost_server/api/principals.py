@@ -158,15 +158,19 @@ class Principals:
         return await self._store.write(job)
 
     async def create_token(self, request: api.CreateTokenRequest, caller: Caller) -> api.CreateTokenResponse:
-        """Makes a token; its secret is in the answer and nowhere else: a repeated call makes another."""
+        """Makes a token; its secret is in the answer and nowhere else.
+
+        A repeated call cannot tell it again: it is told which token to revoke.
+        """
         name, secret, digest = self._access.new_token()
         names.parse("principal", request.principal, "principal")
         if request.HasField("expire_time") and request.expire_time.ToNanoseconds() <= time.time_ns():
             raise configure.invalid([Violation("expire_time", "is not in the future")])
-        require = self._access.again(caller, "/pipelinehost.v1.PipelineHost/CreateToken", request)
+        once = self._once(request, caller)
 
         def job(tx: Transaction) -> Token:
-            require(tx)
+            if (seen := once.recall(tx)) is not None:
+                raise _told_once(Token.FromString(seen))
             holder = _principal(tx, request.principal, "principal")
             if holder.kind == Principal.KIND_GROUP:
                 raise configure.invalid(
@@ -178,6 +182,7 @@ class Principals:
             made = tx.put_token(token, digest)
             event = Event(kind=Event.KIND_TOKEN_CREATED, actor=caller.name, subject=made.name, token=made)
             tx.append(event)
+            once.remember(tx, made)
             return made
 
         return api.CreateTokenResponse(token=await self._store.write(job), secret=secret)
@@ -212,6 +217,16 @@ class Principals:
             return token
 
         return await self._store.write(job)
+
+
+def _told_once(token: Token) -> AlreadyExists:
+    return AlreadyExists(
+        ErrorReason.ERROR_REASON_RESOURCE_EXISTS,
+        f"this request has made {token.name} already, and the secret of a token is told only once",
+        remedy=f"If the answer was lost, `pipelinehost token revoke {names.slug(token.name)}`, and make another "
+        "with a new request_id.",
+        metadata={"resource": token.name},
+    )
 
 
 def _principal(reads: Reads, name: str, field: str = "name") -> Principal:
