@@ -39,20 +39,21 @@ class Asked:
     solution: str
 
 
-def resolve(reads: Reads, request: DeployRequest, stage_name: str) -> Asked:
-    """Look up everything that a request names.
+def resolve(reads: Reads, request: DeployRequest, held: str = "") -> Asked:
+    """Look up everything that a request names, or means by leaving it out.
 
     Args:
         reads: the store, or a transaction on it.
-        request: what is asked; its own stage may be empty.
-        stage_name: the stage that it means, see ``stage_meant``.
+        request: what is asked; without a stage it means the next one that is due.
+        held: see ``held_version``.
 
     Raises:
         NotFound: no such pipeline, stage, environment or artifact.
         InvalidArgument: what to deploy is not said, or contradicts itself.
-        FailedPrecondition: which development environment is meant is not clear.
+        FailedPrecondition: which development environment is meant is not clear, or no stage is due.
     """
     pipeline = _pipeline_named(reads, request.pipeline)
+    stage_name = request.stage or _due_stage(reads, pipeline, request, request.version or held)
     index = rules.stage_index(pipeline, stage_name)
     if index is None:
         names.parse("stage", stage_name, "stage")
@@ -83,47 +84,34 @@ def resolve(reads: Reads, request: DeployRequest, stage_name: str) -> Asked:
     return Asked(pipeline, stage, target, source, artifact, solution)
 
 
-async def stage_meant(reads: Reads, environments: Environments, request: DeployRequest) -> str:
-    """The stage that the request names, or means by leaving it out: the next one that is due.
+async def held_version(reads: Reads, environments: Environments, request: DeployRequest) -> str:
+    """The version in the development environment, where it takes that to choose the stage; else nothing.
 
     Raises:
         NotFound: no such pipeline, or its development environment holds no such solution.
-        FailedPrecondition: every stage has it already, or the development environment cannot be asked.
+        FailedPrecondition: which development environment is meant is not clear, or it cannot be asked.
     """
-    if request.stage:
-        return request.stage
-    pipeline = _pipeline_named(reads, request.pipeline)
-    artifact, version = request.artifact, request.version
-    if not artifact:
-        first = pipeline.stages[0]
-        if not version:
-            source = _source(reads, pipeline, request)
-            try:
-                api = await environments.connect(source)
-                installed = await api.solution(request.solution)
-            except DataverseError as error:
-                raise as_host_error(error, source) from error
-            if installed is None:
-                raise NotFound(
-                    ErrorReason.ERROR_REASON_SOLUTION_NOT_FOUND,
-                    f"{rules.title(source)} holds no solution {request.solution}.",
-                    remedy=f"See `pipelinehost environment solutions {names.slug(source.name)}`.",
-                    metadata={"resource": source.name},
-                )
-            version = str(installed.version)
-        before = reads.newest_success(first.name, request.solution, version)
-        if before is None:
-            return first.name
-        artifact = before.artifact
-    due = rules.due_stage(pipeline, lambda stage: reads.succeeded(stage.name, artifact))
-    if due is None:
-        raise FailedPrecondition(
-            ErrorReason.ERROR_REASON_NOTHING_DUE,
-            f"Every stage of {rules.title(pipeline)} has "
-            + (f"{request.solution} {version}." if request.solution else f"{artifact}."),
-            remedy="Raise the version in the development environment, or name a stage.",
+    if not asks_environment(request):
+        return ""
+    source = _source(reads, _pipeline_named(reads, request.pipeline), request)
+    try:
+        api = await environments.connect(source)
+        installed = await api.solution(request.solution)
+    except DataverseError as error:
+        raise as_host_error(error, source) from error
+    if installed is None:
+        raise NotFound(
+            ErrorReason.ERROR_REASON_SOLUTION_NOT_FOUND,
+            f"{rules.title(source)} holds no solution {request.solution}.",
+            remedy=f"See `pipelinehost environment solutions {names.slug(source.name)}`.",
+            metadata={"resource": source.name},
         )
-    return due.name
+    return str(installed.version)
+
+
+def asks_environment(request: DeployRequest) -> bool:
+    """Whether only an environment can say which stage is meant."""
+    return not (request.stage or request.artifact or request.version)
 
 
 def deploy_violations(config: Config, reads: Reads, asked: Asked) -> list[Violation]:
@@ -242,6 +230,25 @@ def _pipeline_named(reads: Reads, name: str) -> Pipeline:
     if (found := reads.pipeline(name)) is None:
         raise not_found(name, "pipelinehost pipeline list")
     return found
+
+
+def _due_stage(reads: Reads, pipeline: Pipeline, request: DeployRequest, version: str) -> str:
+    artifact = request.artifact
+    if not artifact:
+        first = pipeline.stages[0].name
+        before = reads.newest_success(first, request.solution, version)
+        if before is None:
+            return first
+        artifact = before.artifact
+    due = rules.due_stage(pipeline, lambda stage: reads.succeeded(stage.name, artifact))
+    if due is None:
+        raise FailedPrecondition(
+            ErrorReason.ERROR_REASON_NOTHING_DUE,
+            f"Every stage of {rules.title(pipeline)} has "
+            + (f"{request.solution} {version}." if request.solution else f"{artifact}."),
+            remedy="Raise the version in the development environment, or name a stage.",
+        )
+    return due.name
 
 
 def _source(reads: Reads, pipeline: Pipeline, request: DeployRequest) -> Environment:

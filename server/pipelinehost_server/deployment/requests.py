@@ -52,14 +52,15 @@ from pipelinehost_server.deployment import gates
 from pipelinehost_server.deployment.asked import (
     Asked,
     artifact_named,
+    asks_environment,
     deploy_violations,
     environment_named,
     forbidden,
+    held_version,
     not_found,
     required,
     resolve,
     restore_violations,
-    stage_meant,
     stage_named,
 )
 from pipelinehost_server.deployment.dispatcher import Dispatcher
@@ -139,10 +140,11 @@ class Deployment:
             InvalidArgument: what to deploy is not said, or not clearly.
             FailedPrecondition: the host's own record forbids it; every reason is listed.
         """
-        # Before the stage is chosen: by now another one may be due, or none, or the environment may be away.
-        if (answered := once.recall(self._store.reads)) is not None:
+        # Before an environment is asked: by now it may be away, or hold another version.
+        reads = self._store.reads
+        if asks_environment(request) and (answered := once.recall(reads)) is not None:
             return Run.FromString(answered)
-        stage_name = await stage_meant(self._store.reads, self._environments, request)
+        held = await held_version(reads, self._environments, request)
         run_name = names.run(new_run_id())
         settings = request.settings if request.HasField("settings") else None
         sealed = (
@@ -152,7 +154,7 @@ class Deployment:
         def job(tx: Transaction) -> Run:
             if (seen := once.recall(tx)) is not None:
                 return Run.FromString(seen)
-            asked = resolve(tx, request, stage_name)
+            asked = resolve(tx, request, held)
             if violations := deploy_violations(self._config, tx, asked):
                 raise forbidden(violations)
             run = Run(
@@ -339,7 +341,7 @@ class Deployment:
             InvalidArgument: what to deploy is not said, or not clearly.
         """
         reads = self._store.reads
-        asked = resolve(reads, request, await stage_meant(reads, self._environments, request))
+        asked = resolve(reads, request, await held_version(reads, self._environments, request))
         summary = ValidateDeploymentResponse.Summary(
             solution=asked.solution, stage=asked.stage.name, deployable=True
         )
