@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from pipelinehost_dataverse.webapi.errors import AccessDenied, EnvironmentUnreachable, plain
+from pipelinehost_dataverse.webapi.errors import AccessDenied, EnvironmentUnreachable, plain, without
 from pipelinehost_dataverse.webapi.network import is_loopback, trust
 
 if TYPE_CHECKING:
@@ -168,11 +168,11 @@ def authority_problem(authority: str, url: str) -> str:
     try:
         here, there = httpx.URL(authority), httpx.URL(url)
     except httpx.InvalidURL:
-        return f"{authority!r} is not an address"
+        return "is not an address"
     plain_address = not (here.userinfo or here.query or here.fragment)
     if here.scheme == "https" and is_loopback(here.host) and is_loopback(there.host) and plain_address:
         return ""
-    return f"{authority!r} is none of {', '.join(AUTHORITIES)}"
+    return f"is none of {', '.join(AUTHORITIES)}"
 
 
 def certificate_problem(pem: str) -> str:
@@ -286,7 +286,5 @@ def _transport() -> Any:
 def _told(error: Exception, how: SignIn) -> str:
     """What an error says, on one line, without the secret: libraries may quote what they could not read."""
     text = str(getattr(error, "message", "") or error)
-    for secret in filter(None, (how.secret, *how.secret.split("\n"))):
-        if len(secret) > 3:
-            text = text.replace(secret, "…")
+    text = without(text, [how.secret])
     return plain(text.partition("Trace ID")[0], 500) or type(error).__name__

@@ -240,6 +240,8 @@ def _log_to_stderr(level: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler])
     # A line for every request to an environment, a large import's polls among them, tells nobody anything.
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    # Its lines for debugging hold the headers of answers, and an environment may put a token there.
+    logging.getLogger("httpcore").setLevel(logging.WARNING)
     # What the libraries for signing in have to say of a failure is told as a finding.
     for name in ("azure", "msal", "urllib3"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 
 import pytest
 
@@ -65,3 +67,22 @@ def test_help_has_examples(arguments: list[str], capsys: pytest.CaptureFixture[s
     told = capsys.readouterr().out
     assert "examples:" in told
     assert "pipelinehost-server serve --data ./data" in told
+
+
+def test_the_headers_of_environments_are_never_logged() -> None:
+    """At the level debug httpcore tells all of them, and an environment may repeat a token there."""
+    told = subprocess.run(
+        [sys.executable, "-c", _QUIET], capture_output=True, text=True, timeout=60, check=True
+    ).stderr
+    assert "a line of ours" in told
+    assert "the headers" not in told
+
+
+_QUIET = """
+import logging
+from pipelinehost_server.__main__ import _log_to_stderr
+_log_to_stderr("debug")
+logging.getLogger("pipelinehost_server").debug("a line of ours")
+logging.getLogger("httpcore.http11").debug("the headers")
+logging.getLogger("httpx").info("the headers")
+"""

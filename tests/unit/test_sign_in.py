@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import html
+import json
 import logging
 import socket
 import threading
@@ -11,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import httpx
 import pytest
@@ -309,6 +312,15 @@ async def test_the_secret_is_in_no_log_and_no_repr(
     told = caplog.text + repr(endpoint.how()) + repr(vars(source))
     assert CANARY not in told
     assert token not in told
+
+
+@pytest.mark.parametrize("written", [str, quote, quote_plus, json.dumps, html.escape])
+def test_a_secret_that_the_service_repeats_is_not_told(
+    endpoint: Endpoint, written: Callable[[str], str]
+) -> None:
+    error = ValueError(f"client_secret={written(CANARY)} is wrong. Trace ID: 1")
+    told = sign_in._told(error, endpoint.how())
+    assert told.replace('"', "") == "client_secret=… is wrong."
 
 
 PROBLEMS: list[tuple[Callable[[str], str], str]] = [

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import gzip
+import html
 import ipaddress
 import json
 import re
@@ -12,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -42,7 +44,7 @@ from pipelinehost_dataverse.webapi import (
     WebApi,
 )
 from pipelinehost_dataverse.webapi.calls import OFF_LOOP, Body
-from pipelinehost_dataverse.webapi.errors import error_code, plain
+from pipelinehost_dataverse.webapi.errors import error_code, hush, plain
 from pipelinehost_dataverse.webapi.importlog import read_import_log
 from pipelinehost_dataverse.webapi.network import (
     FORBIDDEN_ADDRESS,
@@ -1065,3 +1067,58 @@ def test_what_is_no_stored_intent_is_refused() -> None:
             ImportOperation.from_json(text)
     operation = ImportOperation(JOB, "")
     assert ImportOperation.from_json(operation.to_json()) == operation
+
+
+# ---- secrets that an environment repeats ------------------------------------------------------------------
+
+SECRET = "pa\"ss<w&rd%+/'\\é 1\n2nd line"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        str,
+        json.dumps,
+        lambda s: json.dumps(s, ensure_ascii=False),
+        html.escape,
+        lambda s: html.escape(s, quote=False),
+        quote,
+        lambda s: quote(s, ""),
+        lambda s: quote(s, "").lower(),
+        repr,
+        lambda s: s.split("\n")[0],
+    ],
+)
+async def test_what_was_hushed_is_not_told(written: Callable[[str], str]) -> None:
+    hush(SECRET, "no")
+    told = plain(f"it is {written(SECRET)}, no more")
+    assert told.startswith("it is ")
+    assert told.endswith("…, no more") or written is json.dumps or "…" in told
+    for piece in ("ss<w", "ss&lt;", "ss%3", "rd%", "2nd"):
+        assert piece not in told
+
+
+async def test_a_token_that_the_environment_repeats_is_not_told() -> None:
+    async def token(scope: str, *, renew: bool = False) -> str:
+        return "opaque-token-4711"
+
+    script = Script(refusal(403, "0x80040220", "Bearer opaque-token-4711 may not"))
+    async with api(script, token=token) as web:
+        with pytest.raises(AccessDenied) as refused:
+            await web.who_am_i()
+    assert script.requests[0].headers["Authorization"] == "Bearer opaque-token-4711"
+    assert refused.value.message == "Bearer … may not"
+
+
+def test_a_signed_token_is_not_told() -> None:
+    assert plain("got eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhZGEifQ.c2lnbmF0dXJl-_.") == "got …."
+
+
+async def test_what_is_hushed_is_hushed_in_its_task_only() -> None:
+    async def one() -> str:
+        hush("mine, not yours")
+        await asyncio.sleep(0)
+        return plain("mine, not yours")
+
+    assert await asyncio.create_task(one()) == "…"
+    assert plain("mine, not yours") == "mine, not yours"

@@ -13,6 +13,7 @@ from pipelinehost_dataverse.webapi.errors import (
     NotFound,
     Refused,
     Throttled,
+    hush,
 )
 from pipelinehost_dataverse.webapi.model import (
     ComponentResult,
@@ -93,5 +94,6 @@ __all__ = [
     "WebApi",
     "WhoAmI",
     "environment_address",
+    "hush",
     "is_loopback",
 ]

@@ -31,6 +31,7 @@ from pipelinehost_dataverse.webapi.errors import (
     Refused,
     Throttled,
     error_code,
+    hush,
     plain,
 )
 from pipelinehost_dataverse.webapi.model import Wait
@@ -298,10 +299,12 @@ class Calls:
         headers = {"x-ms-client-request-id": request_id}
         if self._token is not None:
             try:
-                headers["Authorization"] = f"Bearer {await self._token(call.scope, renew=renew)}"
+                token = await self._token(call.scope, renew=renew)
             except DataverseError as error:  # which does not know what was asked
                 error.operation = error.operation or call.operation
                 raise
+            hush(token)
+            headers["Authorization"] = f"Bearer {token}"
         if call.body is not None:
             headers["Content-Type"] = "application/json"
             headers["Content-Length"] = str(call.body.length())

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import html
+import json
 import re
 import unicodedata
+from collections.abc import Iterable
+from contextvars import ContextVar
+from urllib.parse import quote, quote_plus
 
 SOLUTION_LOCK = "0x80071151"
 """SolutionConcurrencyFailure: another solution operation holds the environment."""
@@ -12,14 +17,60 @@ _ESCAPES = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])|\x9b[0-?]*[ -/]*[@-~]"
 )
 _CODE = re.compile(r"(?:0x)?([0-9a-fA-F]{8})")
+_JWT = re.compile(r"eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{10,}", re.ASCII)
+_hushed: ContextVar[frozenset[str]] = ContextVar("hushed", default=frozenset())
+
+
+def hush(*secrets: str) -> None:
+    """Keep these out of what ``plain`` gives, from now on and in this task: see ``without``."""
+    if not _hushed.get().issuperset(secrets):
+        _hushed.set(_hushed.get().union(secrets))
+
+
+def without(text: str, secrets: Iterable[str]) -> str:
+    """Text from elsewhere, which may repeat what was sent there, with an ellipsis for each of ``secrets``.
+
+    They are known again as they were sent, a line of them, and as JSON, markup, addresses and Python write
+    them. One of up to three characters stays: it may be a part of any word.
+    """
+    ways = {way for secret in secrets for line in (secret, *secret.splitlines()) for way in _written(line)}
+    for way in sorted(ways, key=len, reverse=True):  # one may be a part of another
+        text = text.replace(way, "…")
+    return text
+
+
+def _written(secret: str) -> Iterable[str]:
+    if len(secret) <= 3:
+        return ()
+    percent = (
+        quote(secret, "", errors="replace"),
+        quote(secret, errors="replace"),
+        quote_plus(secret, errors="replace"),
+    )
+    return (
+        secret,
+        " ".join(secret.split()),
+        json.dumps(secret)[1:-1],
+        json.dumps(secret, ensure_ascii=False)[1:-1],
+        html.escape(secret),
+        html.escape(secret, quote=False),
+        repr(secret)[1:-1],
+        *percent,
+        *(re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), way) for way in percent),
+    )
 
 
 def plain(text: str, limit: int = 2000) -> str:
     """Text from an environment made safe for a log line and a terminal.
 
     Terminal escapes are cut out, every run of white space and control, format or unpaired surrogate
-    characters becomes one space, and what is longer than ``limit`` characters is cut.
+    characters becomes one space, and what is longer than ``limit`` characters is cut. Secrets that were sent
+    there (``hush``), and signed tokens, are left out.
     """
+    if (secrets := _hushed.get()) and len(text) > 3:
+        text = without(text, secrets)
+    if "eyJ" in text:
+        text = _JWT.sub("…", text)
     text = text[: limit * 4]
     if not text.isprintable():  # nothing of these sorts is printable; an import log has thousands of texts
         text = _ESCAPES.sub(" ", text)

@@ -55,16 +55,17 @@ def environment_address(text: str, *, anywhere: bool = False) -> httpx.URL:
     Raises:
         ValueError: not such an address; the message says what is wrong with it.
     """
-    if "@" in text:  # first of all: what follows may quote the address
+    # First of all, since what follows may quote the address: these parts may hold secrets.
+    if "@" in text:
         raise ValueError("the address of an environment has no user name, and so no @")
+    if "?" in text or "#" in text:
+        raise ValueError("the address of an environment has no query and no fragment")
     try:
         url = httpx.URL(text)
     except httpx.InvalidURL as error:
         raise ValueError(f"{text!r} is no address: {error}") from error
     if url.scheme not in {"http", "https"} or not url.host or not 0 < (url.port or 1) < 65536:
         raise ValueError(f"{text!r} is no http or https address")
-    if url.userinfo or url.query or url.fragment or "?" in text or "#" in text:
-        raise ValueError("the address of an environment has no query and no fragment")
     if ".." in text or "%" in text or "\\" in text:
         raise ValueError(f"the path of {text!r} is not plain")
     if not anywhere and not is_loopback(url.host):

@@ -78,7 +78,7 @@ _VERSION = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}){0,3}")
 _URL = re.compile(r"[!-\[\]-~]+")
 _GUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _TENANT = re.compile(rf"{_GUID.pattern}|[A-Za-z0-9](?:[A-Za-z0-9.-]{{0,190}}[A-Za-z0-9])?")
-_ISSUER = re.compile(r"https://[!-~]+|http://(?:localhost|127\.0\.0\.1|\[::1\])[!-~]*")
+_ISSUER = re.compile(r"https://[!-?A-~]+|http://(?:localhost|127\.0\.0\.1|\[::1\])[!-?A-~]*")
 _ALTERNATIVE_NAME = re.compile(r"(?:URI|DNS|email):[!-~]+")
 _METHODS: Final = "client_secret, certificate, managed_identity or developer"
 _GATES: Final = {
@@ -273,13 +273,12 @@ def _sign_in_violations(environment: Environment) -> list[Violation]:
         if problem := authority_problem(told.authority, environment.url):
             found.append(Violation(f"{where}.authority", problem))
     if told.tenant and "tenant" in takes and not _TENANT.fullmatch(told.tenant):
-        found.append(Violation(f"{where}.tenant", f"{told.tenant!r} is neither an id nor a domain"))
+        found.append(Violation(f"{where}.tenant", "is neither an id nor a domain"))
     if told.client_id and "client_id" in takes and not _GUID.fullmatch(told.client_id):
         found.append(
             Violation(
                 f"{where}.client_id",
-                f"{told.client_id!r} is not the id of an application, as in "
-                "00000000-0000-0000-0000-000000000000",
+                "is not the id of an application, as in 00000000-0000-0000-0000-000000000000",
             )
         )
     return found
@@ -444,7 +443,9 @@ def principal_violations(principal: Principal) -> list[Violation]:
                 )
         else:
             if not _ISSUER.fullmatch(identity.issuer):
-                found.append(Violation(f"{where}.issuer", "is the issuer's address, https://…"))
+                found.append(
+                    Violation(f"{where}.issuer", "is the issuer's address, https://…, without a user name")
+                )
             if not identity.subject.strip():
                 found.append(Violation(f"{where}.subject", "is required: what the issuer calls it"))
     return found

@@ -49,6 +49,7 @@ from pipelinehost_dataverse.webapi import (
     Verdict,
     Wait,
     WebApi,
+    hush,
 )
 from pipelinehost_server import rules
 from pipelinehost_server.deployment import gates
@@ -134,6 +135,8 @@ class Execution:
             Fenced: somebody else has taken it on, for example to cancel it.
         """
         work = self._deployment if self.journal.run.stage else self._restore
+        # Environments may say them again when something goes wrong.
+        hush(*(v.value for v in self._run_settings().environment_variables))
         try:
             if (
                 self.journal.output("import.intent") is None

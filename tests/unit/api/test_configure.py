@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipelinehost.errors import Aborted, FailedPrecondition, InvalidArgument, Violation
 from pipelinehost.v1.errors_pb2 import ErrorReason
-from pipelinehost.v1.resources_pb2 import Environment, Gate, Pipeline, SignIn, Stage
+from pipelinehost.v1.resources_pb2 import Environment, Gate, Identity, Pipeline, Principal, SignIn, Stage
 from pipelinehost_server import rules
 from pipelinehost_server.api import configure
 
@@ -207,6 +207,44 @@ def test_an_empty_etag_takes_whatever_is_there() -> None:
 def test_each_method_of_signing_in_has_its_fields(sign_in: SignIn, wrong: list[str]) -> None:
     found = configure.environment_violations(linked(REAL, sign_in))
     assert sorted(v.subject for v in found) == sorted(f"environment.sign_in.{field}" for field in wrong)
+
+
+@pytest.mark.parametrize("field", ["tenant", "client_id", "authority"])
+def test_a_secret_in_the_wrong_field_is_not_repeated(field: str) -> None:
+    sign_in = SignIn()
+    sign_in.CopyFrom(APPLICATION)
+    for text in ("c4n4ry~secret", "https://user:c4n4ry@login.example", "https://[::c4n4ry"):
+        setattr(sign_in, field, text)
+        [found] = configure.environment_violations(linked(REAL, sign_in))
+        assert found.subject == f"environment.sign_in.{field}"
+        assert "c4n4ry" not in found.description
+
+
+@pytest.mark.parametrize("rest", ["?code=c4n4ry", "#c4n4ry", "@c4n4ry"])
+@pytest.mark.parametrize("start", ["https://contoso.crm.dynamics.com/", "ftp://contoso", "https://[::1", ""])
+def test_a_secret_in_an_address_is_not_repeated(start: str, rest: str) -> None:
+    for found in configure.environment_violations(linked(start + rest)):
+        assert "c4n4ry" not in found.description
+
+
+@pytest.mark.parametrize(
+    ("issuer", "fine"),
+    [
+        ("https://login.example/tenant/v2.0", True),
+        ("https://user:c4n4ry@login.example", False),
+        ("http://127.0.0.1:8080/realm", True),
+        ("http://localhost:c4n4ry@login.example", False),
+    ],
+)
+def test_an_issuer_has_no_password(issuer: str, fine: bool) -> None:
+    ada = Principal(
+        name="principals/ada",
+        kind=Principal.KIND_PERSON,
+        identities=[Identity(issuer=issuer, subject="ada")],
+    )
+    found = configure.principal_violations(ada)
+    assert [v.subject for v in found] == ([] if fine else ["principal.identities[0].issuer"])
+    assert "c4n4ry" not in str(found)
 
 
 @pytest.mark.parametrize("url", ["", "http://127.0.0.1:8080/qa"])

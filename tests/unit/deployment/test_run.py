@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import Callable
 from itertools import pairwise
+from urllib.parse import quote
 
 import pytest
 from tests.unit.deployment.conftest import Host, once
+from tests.unit.deployment.way import refusal, way_to
 
 from pipelinehost.errors import FailedPrecondition
 from pipelinehost.v1.pipeline_host_pb2 import DeployRequest, RetryRunRequest
@@ -297,3 +301,22 @@ async def test_a_lost_answer_to_a_question_is_asked_again(
     run = await host.deployed()
     assert (state(run), run.error.message) == ("SUCCEEDED", "")
     assert sorted(lost) == ["export_solution", "publish_all", "stage_solution"]
+
+
+@pytest.mark.parametrize("written", [str, json.dumps, quote])
+async def test_a_value_that_the_environment_repeats_is_told_nobody(
+    host: Host, written: Callable[[str], str]
+) -> None:
+    value = "c4n4ry/of this+run"
+    way = await way_to(host, "qa")
+    way.order("POST (Import|StageAndUpgrade)", refusal(400, "0x80040216", f"{written(value)} is not valid"))
+    text = EnvironmentVariable("cts_text", "Text", "", VariableType.STRING)
+    await host.restored(package("1.0.0.0", text))
+    given = DeploymentSettings(
+        environment_variables=[EnvironmentVariableSetting(schema_name="cts_text", value=value)]
+    )
+    run = await host.deployed(settings=given)
+    assert run.error.code == "IMPORT_FAILED"
+    assert "is not valid" in run.error.message
+    told = [run, *host.findings(run), *host.events(run)]
+    assert not any("c4n4ry" in str(message) for message in told)
