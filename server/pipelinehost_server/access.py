@@ -23,7 +23,7 @@ from google.protobuf.message import Message
 from pipelinehost import names
 from pipelinehost.errors import NotFound, PermissionDenied, Unauthenticated
 from pipelinehost.v1.errors_pb2 import ErrorReason
-from pipelinehost.v1.resources_pb2 import Event, Identity, Principal, Run, Token
+from pipelinehost.v1.resources_pb2 import Artifact, Event, Identity, Principal, Run, Token
 from pipelinehost_server.issuer import Issuer, NotAccepted
 from pipelinehost_server.store import VISIBLE, Kind, Operator, Reach, Reads, Store, Transaction, identity_key
 
@@ -508,6 +508,24 @@ def reach(reads: Reads, caller: Caller, pipeline: str) -> int:
     while found and caller.role < _LEAST[Reach(found)]:
         found -= 1
     return found
+
+
+def require_twin(reads: Reads, caller: Caller, artifact: Artifact | None) -> None:
+    """Whether the caller may have the unmanaged package beside a managed one.
+
+    Somebody may see an artifact because they had its managed bytes, as every customer has: that gives no
+    right to what it was made from. Who sees the environment that it was exported from does.
+
+    Raises:
+        PermissionDenied: they do not.
+    """
+    if caller.administrator or artifact is None or not artifact.managed or not artifact.source_sha256:
+        return
+    if not reads.seen("environment", artifact.source_environment, caller.principals):
+        raise _denied(
+            f"{caller.name} may see {artifact.name}, and not its unmanaged package: that is for who sees "
+            f"{artifact.source_environment}"
+        )
 
 
 def _alternative_names(pem: bytes) -> tuple[set[str], float]:

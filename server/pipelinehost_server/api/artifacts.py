@@ -25,7 +25,7 @@ from pipelinehost.v1 import artifacts_pb2 as api
 from pipelinehost.v1.errors_pb2 import ErrorReason
 from pipelinehost.v1.resources_pb2 import Artifact, Event
 from pipelinehost_dataverse.solution import PackageError, Solution, read
-from pipelinehost_server.access import Access, Caller, absent
+from pipelinehost_server.access import Access, Caller, absent, require_twin
 from pipelinehost_server.api import listing
 from pipelinehost_server.api.configure import invalid
 from pipelinehost_server.blobs import Blobs, Upload
@@ -121,6 +121,7 @@ class Artifacts:
 
         Raises:
             NotFound: no such artifact, or it has no unmanaged twin.
+            PermissionDenied: the twin is not for this caller.
             DataLoss: the stored bytes are damaged.
         """
         artifact = _artifact(self._store.reads, request.name)
@@ -133,6 +134,7 @@ class Artifacts:
                     remedy="Leave `source` out to get the managed package.",
                     metadata={"resource": artifact.name},
                 )
+            require_twin(self._store.reads, caller, artifact)
             sha256 = artifact.source_sha256
         try:
             package = _Package(self._blobs.path(sha256))

@@ -29,7 +29,7 @@ from pipelinehost.v1.resources_pb2 import (
 )
 from pipelinehost_dataverse.webapi import DataverseError
 from pipelinehost_server import access, rules
-from pipelinehost_server.access import HIDDEN_RUN, Access, Caller, absent, people, reach
+from pipelinehost_server.access import HIDDEN_RUN, Access, Caller, absent, people, reach, require_twin
 from pipelinehost_server.api import configure, listing
 from pipelinehost_server.api.record import Record
 from pipelinehost_server.api.watch import Watch
@@ -277,6 +277,13 @@ class PipelineHost:
         self, request: api.DescribeSolutionRequest, caller: Caller
     ) -> api.DescribeSolutionResponse:
         """What a solution is made of and what it needs."""
+        where = self._reads.environment(request.installed.environment)
+        if where is not None and where.kind != Environment.KIND_DEVELOPMENT:
+            # The host's own identity could take out of a target what nobody else may.
+            told = (
+                f"{where.name} is a target, and nothing is exported from it: name a development environment"
+            )
+            configure.refuse((), [Violation("installed.environment", told, "ENVIRONMENT_KIND")])
         whole = await self._deployment.describe(request)
         bound = (
             caller.name,
@@ -410,6 +417,7 @@ class PipelineHost:
                 ),
             )
             _require_new(reads.pipeline(wanted.name))
+            _require_free(reads, caller, wanted.name)
             return _copy(wanted)
 
         def job(tx: Transaction) -> Pipeline:
@@ -511,6 +519,7 @@ class PipelineHost:
 
     async def restore_artifact(self, request: api.RestoreArtifactRequest, caller: Caller) -> Run:
         """Imports the unmanaged package of an artifact into a development environment."""
+        require_twin(self._reads, caller, self._reads.artifact(request.artifact))
         return await self._deployment.restore(request, caller.name, self.once(request, caller))
 
     async def cancel_run(self, request: api.CancelRunRequest, caller: Caller) -> Run:
@@ -684,6 +693,22 @@ def _require_new(found: Environment | Pipeline | None) -> None:
             f"{found.name} exists already",
             remedy="Update it, or choose another name.",
             metadata={"resource": found.name},
+        )
+
+
+def _require_free(reads: Reads, caller: Caller, pipeline: str) -> None:
+    """Keeps the name of a deleted pipeline for whose it was: its runs, packages and events go with it."""
+    if caller.administrator:
+        return
+    last, _ = reads.page("event", where=[("subject", "=", pipeline)], order=("sequence", True), limit=1)
+    runs, _ = reads.page("run", where=[("pipeline", "=", pipeline)], limit=1)
+    owners = {event.pipeline.owner for event in api.ListEventsResponse.FromString(last).events}
+    if (last or runs) and owners.isdisjoint(caller.principals):
+        raise AlreadyExists(
+            ErrorReason.ERROR_REASON_RESOURCE_EXISTS,
+            f"{pipeline} was deleted, and its runs are kept under that name",
+            remedy="Choose another name, or let an administrator create it for you.",
+            metadata={"resource": pipeline},
         )
 
 

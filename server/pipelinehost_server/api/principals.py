@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Final
 
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
@@ -11,12 +12,16 @@ from google.protobuf.message import Message
 from pipelinehost import names
 from pipelinehost.errors import AlreadyExists, FailedPrecondition, Violation
 from pipelinehost.v1 import pipeline_host_pb2 as api
+from pipelinehost.v1.artifacts_pb2 import ListArtifactsResponse
 from pipelinehost.v1.errors_pb2 import ErrorReason
 from pipelinehost.v1.resources_pb2 import Event, Principal, Token
 from pipelinehost_server import access
 from pipelinehost_server.access import Access, Caller, absent
 from pipelinehost_server.api import configure, listing
-from pipelinehost_server.store import Once, Reads, Store, Transaction
+from pipelinehost_server.store import VISIBLE, Once, Reads, Store, Transaction
+
+_SOME: Final = 5
+_ALL: Final = 1_000_000
 
 
 class Principals:
@@ -120,7 +125,7 @@ class Principals:
         return await self._store.write(job)
 
     async def delete_principal(self, request: api.DeletePrincipalRequest, caller: Caller) -> Empty:
-        """Deletes a principal that nothing names, with its tokens."""
+        """Deletes a principal that nothing names, with its tokens: nobody gets anything with the name."""
         name = request.name
         names.parse("principal", name)
         once = self._once(request, caller)
@@ -129,7 +134,7 @@ class Principals:
             stored = _principal(reads, name)
             configure.require_etag(request.etag, stored)
             groups = [group.name for group in reads.groups_of(name)]
-            users = [*reads.pipelines_of(name), *reads.environments_of(name), *groups]
+            users = [*reads.pipelines_of(name), *reads.environments_of(name), *groups, *_left(reads, name)]
             if users:
                 raise FailedPrecondition(
                     ErrorReason.ERROR_REASON_RESOURCE_IN_USE,
@@ -235,6 +240,16 @@ def _principal(reads: Reads, name: str, field: str = "name") -> Principal:
     if found is None:
         raise absent(name)
     return found
+
+
+def _left(reads: Reads, name: str) -> list[str]:
+    """What the next one of that name would get of somebody: services, and some of the runs and packages."""
+    rows, _ = reads.page("principal", where=[("kind", "=", Principal.KIND_SERVICE)], limit=_ALL)
+    services = [p.name for p in api.ListPrincipalsResponse.FromString(rows).principals if p.person == name]
+    rows, _ = reads.page("run", where=[("requester", "=", name)], limit=_SOME)
+    runs = [run.name for run in api.ListRunsResponse.FromString(rows).runs]
+    rows, _ = reads.page("artifact", where=[(VISIBLE, "in", [name])], limit=_SOME)
+    return services + runs + [a.name for a in ListArtifactsResponse.FromString(rows).artifacts]
 
 
 def _require_administrator(tx: Transaction) -> None:

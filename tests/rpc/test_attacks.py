@@ -1,0 +1,393 @@
+"""What people with few rights try in order to get more, against a running host."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from tests.rpc.conftest import DEVELOPMENT, Bed, package, parts, pipeline
+
+from pipelinehost import errors
+from pipelinehost.v1 import artifacts_pb2 as artifacts_api
+from pipelinehost.v1 import pipeline_host_pb2 as api
+from pipelinehost.v1.resources_pb2 import Gate, Pipeline, Principal, Run, Share, Stage
+from pipelinehost_server.api import guard
+
+SALES = "pipelines/sales"
+
+
+class Town(Bed):
+    """Ada owns the pipeline sales; Mallory is a maker too, with environments of her own and nothing else."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.ada, self.mallory = self.person("ada", "MAKER"), self.person("mallory", "MAKER")
+        self.environment("dev", DEVELOPMENT, makers=["principals/ada"])
+        self.environment("qa", makers=["principals/ada"])
+        self.environment("hut", DEVELOPMENT, makers=["principals/mallory"])
+        self.environment("lab", makers=["principals/mallory"])
+        self.pipeline(owner="principals/ada")
+
+    def deployed(self, content: bytes, *, pipeline: str = SALES, token: str | None = None) -> Run:
+        artifact = self.call("UploadArtifact", iter(parts(content)), token=token)
+        request = api.DeployRequest(pipeline=pipeline, artifact=artifact.name)
+        return self.until(self.call("Deploy", request, token=token))
+
+    def exported(self) -> Run:
+        """A run of a package that was exported, and so has an unmanaged twin."""
+        unmanaged = self.upload(package(managed=False))
+        restore = api.RestoreArtifactRequest(artifact=unmanaged.name, environment="environments/dev")
+        self.until(self.call("RestoreArtifact", restore))
+        request = api.DeployRequest(pipeline=SALES, solution="Sales")
+        return self.until(self.call("Deploy", request, token=self.ada))
+
+    def until(self, run: Run, state: Run.State = Run.STATE_SUCCEEDED) -> Run:
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            now: Run = self.call("GetRun", api.GetRunRequest(name=run.name))
+            if now.state == state:
+                return now
+            time.sleep(0.02)
+        raise AssertionError(now)
+
+    def update(self, slug: str, **fields: Any) -> None:
+        request = api.UpdatePrincipalRequest(principal=Principal(name=f"principals/{slug}", **fields))
+        request.update_mask.paths.extend(fields)
+        self.call("UpdatePrincipal", request)
+
+
+@pytest.fixture
+def town(tmp_path: Path) -> Iterator[Town]:
+    bed = Town(tmp_path / "data")
+    yield bed
+    bed.close()
+
+
+def lab(slug: str = "sales", **fields: Any) -> Pipeline:
+    """A pipeline that Mallory may create."""
+    stage = Stage(name=f"pipelines/{slug}/stages/qa", environment="environments/lab")
+    fields.setdefault("development_environments", [])
+    return pipeline(slug, stages=[stage], **fields)
+
+
+def test_the_name_of_a_deleted_pipeline_gives_nobody_its_runs(town: Town) -> None:
+    run = town.deployed(package(), token=town.ada)
+    town.call("DeletePipeline", api.DeletePipelineRequest(name=SALES), token=town.ada)
+    with pytest.raises(errors.AlreadyExists):
+        town.call("CreatePipeline", api.CreatePipelineRequest(pipeline=lab()), token=town.mallory)
+    with pytest.raises(errors.NotFound):
+        town.call("GetRun", api.GetRunRequest(name=run.name), token=town.mallory)
+    request = artifacts_api.DownloadArtifactRequest(name=run.artifact)
+    with pytest.raises(errors.NotFound):
+        town.call("DownloadArtifact", request, token=town.mallory)
+    assert not town.call("ListEvents", api.ListEventsRequest(), token=town.mallory).events
+
+
+def test_who_owned_a_deleted_pipeline_and_administrators_use_its_name_again(town: Town) -> None:
+    for token in (town.ada, None):
+        town.call("DeletePipeline", api.DeletePipelineRequest(name=SALES))
+        again = pipeline(owner="principals/ada")
+        town.call("CreatePipeline", api.CreatePipelineRequest(pipeline=again), token=token)
+
+
+def test_who_has_the_managed_package_does_not_get_the_unmanaged_one(town: Town) -> None:
+    """The managed package goes to customers; its twin is what makers work on."""
+    run = town.exported()
+    managed = b"".join(
+        r.chunk
+        for r in town.call("DownloadArtifact", artifacts_api.DownloadArtifactRequest(name=run.artifact))
+    )
+    town.call("UploadArtifact", iter(parts(managed)), token=town.mallory)
+    source = artifacts_api.DownloadArtifactRequest(name=run.artifact, source=True)
+    with pytest.raises(errors.PermissionDenied):
+        town.call("DownloadArtifact", source, token=town.mallory)
+    restore = api.RestoreArtifactRequest(artifact=run.artifact, environment="environments/hut")
+    with pytest.raises(errors.PermissionDenied):
+        town.call("RestoreArtifact", restore, token=town.mallory)
+    # Not through a run of her own either: the package in it is the one that she has uploaded.
+    town.call("CreatePipeline", api.CreatePipelineRequest(pipeline=lab("mine")), token=town.mallory)
+    town.deployed(managed, pipeline="pipelines/mine", token=town.mallory)
+    with pytest.raises(errors.PermissionDenied):
+        town.call("DownloadArtifact", source, token=town.mallory)
+    with pytest.raises(errors.PermissionDenied):
+        town.call("RestoreArtifact", restore, token=town.mallory)
+    assert town.call("DownloadArtifact", source, token=town.ada)
+
+
+@pytest.mark.parametrize("how", ["revoked", "expired"])
+def test_an_upload_ends_with_the_token_that_it_came_with(how: str, town: Town) -> None:
+    request = api.CreateTokenRequest(principal="principals/ada")
+    if how == "expired":
+        request.expire_time.FromNanoseconds(time.time_ns() + 700_000_000)
+    made = town.call("CreateToken", request)
+
+    def slowly() -> Iterator[Any]:
+        first, *rest = parts(package("7.0.0.0"))
+        yield first
+        if how == "revoked":
+            town.call("RevokeToken", api.RevokeTokenRequest(name=made.token.name))
+        else:
+            time.sleep(0.8)
+        yield from rest
+
+    with pytest.raises(errors.Unauthenticated):
+        town.call("UploadArtifact", slowly(), token=made.secret)
+    assert not town.call("ListArtifacts", artifacts_api.ListArtifactsRequest()).artifacts
+
+
+def test_a_stream_ends_when_its_token_expires(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "_SWEEP_SECONDS", 0.1)
+    request = api.CreateTokenRequest(principal="principals/admin")
+    request.expire_time.FromNanoseconds(time.time_ns() + 700_000_000)
+    stream = town.stream(
+        "WatchEvents", api.WatchEventsRequest(), token=town.call("CreateToken", request).secret, timeout=5
+    )
+    with pytest.raises(grpc.RpcError) as ended:
+        list(stream)
+    assert ended.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+def gates(*asked: Gate) -> list[Stage]:
+    return [Stage(name=f"{SALES}/stages/qa", environment="environments/qa", gates=asked)]
+
+
+def approve(town: Town, run: Run, token: str) -> Run:
+    decided: Run = town.call("Approve", api.ApproveRequest(name=run.name), token=token)
+    return decided
+
+
+@pytest.fixture
+def gated(town: Town) -> Town:
+    """Two of three have to approve, and then one at the last gate; the third is there by way of a group."""
+    town.carl, town.dora = town.person("carl"), town.person("dora")  # type: ignore[attr-defined]  # tokens
+    town.eric = town.person("eric")  # type: ignore[attr-defined]  # as above
+    team = Principal(name="principals/team", kind=Principal.KIND_GROUP, members=["principals/eric"])
+    town.call("CreatePrincipal", api.CreatePrincipalRequest(principal=team))
+    three = ["principals/carl", "principals/dora", "principals/team"]
+    stages = gates(
+        Gate(kind=Gate.KIND_APPROVAL, approvers=three, required=2),
+        Gate(kind=Gate.KIND_PRE_DEPLOYMENT, approvers=["principals/dora"]),
+    )
+    request = api.UpdatePipelineRequest(pipeline=Pipeline(name=SALES, stages=stages))
+    request.update_mask.paths.append("stages")
+    town.call("UpdatePipeline", request)
+    return town
+
+
+LOST: dict[str, tuple[str, dict[str, Any]]] = {
+    "disabled": ("carl", {"disabled": True}),
+    "no role": ("carl", {"role": Principal.ROLE_UNSPECIFIED}),
+    "out of the group": ("team", {"members": []}),
+    "the group": ("team", {"disabled": True}),
+}
+
+
+@pytest.mark.parametrize("lost", LOST)
+def test_who_may_not_decide_any_more_has_not_approved(lost: str, gated: Town) -> None:
+    run = waiting(gated)
+    slug, change = LOST[lost]
+    first = gated.carl if slug == "carl" else gated.eric  # type: ignore[attr-defined]  # set by the fixture
+    other = gated.eric if slug == "carl" else gated.carl  # type: ignore[attr-defined]  # as above
+    dora: str = gated.dora  # type: ignore[attr-defined]  # as above
+    approve(gated, run, first)
+    gated.update(slug, **change)
+    now = approve(gated, run, dora)
+    assert now.state == Run.STATE_AWAITING_GATE
+    assert [d.principal for d in now.gates[0].decisions] == ["principals/dora"]
+    approve(gated, run, other)
+    end = time.monotonic() + 10
+    while len(now.gates) < 2 and time.monotonic() < end:
+        now = gated.call("GetRun", api.GetRunRequest(name=run.name))
+    assert now.state == Run.STATE_AWAITING_GATE
+
+
+@pytest.mark.parametrize("lost", LOST)
+def test_an_approval_is_void_when_an_approver_may_not_decide_any_more(lost: str, gated: Town) -> None:
+    """Until the import is sent: here while the run waits at the next gate."""
+    run = waiting(gated)
+    slug, change = LOST[lost]
+    first = gated.carl if slug == "carl" else gated.eric  # type: ignore[attr-defined]  # set by the fixture
+    dora: str = gated.dora  # type: ignore[attr-defined]  # as above
+    approve(gated, run, first)
+    approve(gated, run, dora)
+    end = time.monotonic() + 10
+    now = run
+    while len(now.gates) < 2 and time.monotonic() < end:
+        now = gated.call("GetRun", api.GetRunRequest(name=run.name))
+    gated.update(slug, **change)
+    approve(gated, run, dora)
+    time.sleep(0.3)
+    now = gated.call("GetRun", api.GetRunRequest(name=run.name))
+    assert now.state == Run.STATE_AWAITING_GATE
+    assert [d.principal for d in now.gates[0].decisions] == []
+
+
+def waiting(town: Town) -> Run:
+    artifact = town.call("UploadArtifact", iter(parts(package())), token=town.ada)
+    run: Run = town.call("Deploy", api.DeployRequest(pipeline=SALES, artifact=artifact.name), token=town.ada)
+    return town.until(run, Run.STATE_AWAITING_GATE)
+
+
+def test_who_is_gone_leaves_nothing_to_the_next_one_of_that_name(town: Town) -> None:
+    """Runs and packages of the first are not shown to the second, and no service gets another person."""
+    eve = town.person("eve", "USER")
+    town.call("UploadArtifact", iter(parts(package())), token=eve)
+    town.person("zoe", "USER")
+    town.person("build", "USER", kind=Principal.KIND_SERVICE, person="principals/zoe")
+    for slug in ("eve", "zoe"):
+        with pytest.raises(errors.FailedPrecondition):
+            town.call("DeletePrincipal", api.DeletePrincipalRequest(name=f"principals/{slug}"))
+    town.deployed(package(), token=town.ada)
+    town.call("DeletePipeline", api.DeletePipelineRequest(name=SALES))
+    for slug in ("dev", "qa"):
+        request = api.UpdateEnvironmentRequest()
+        request.environment.name = f"environments/{slug}"
+        request.update_mask.paths.append("makers")
+        town.call("UpdateEnvironment", request)
+    with pytest.raises(errors.FailedPrecondition):
+        town.call("DeletePrincipal", api.DeletePrincipalRequest(name="principals/ada"))
+    town.call("DeletePrincipal", api.DeletePrincipalRequest(name="principals/build"))
+    town.call("DeletePrincipal", api.DeletePrincipalRequest(name="principals/zoe"))
+
+
+def test_only_a_development_environment_is_exported_from(town: Town) -> None:
+    """A target holds what nobody may take out of it, and the host's identity could."""
+    installed = api.DescribeSolutionRequest.Installed(environment="environments/qa", solution="Sales")
+    with pytest.raises(errors.FailedPrecondition) as refused:
+        town.call("DescribeSolution", api.DescribeSolutionRequest(installed=installed), token=town.ada)
+    assert refused.value.reason_name == "ENVIRONMENT_KIND"
+
+
+def test_foreign_names_in_requests_about_what_is_ones_own(town: Town) -> None:
+    """Hidden is answered as absent is, whichever field names it."""
+    run = town.deployed(package(), token=town.ada)
+    town.call("CreatePipeline", api.CreatePipelineRequest(pipeline=lab("mine")), token=town.mallory)
+    own = town.call("UploadArtifact", iter(parts(package("3.0.0.0"))), token=town.mallory).name
+    none = "artifacts/" + "0" * 64
+    mine, stage = "pipelines/mine", "pipelines/mine/stages/qa"
+    foreign = f"{SALES}/stages/qa"
+    installed = api.DescribeSolutionRequest.Installed
+    asked: list[tuple[str, Any, Any]] = []
+
+    def both(method: str, build: Any, hidden: str, absent: str) -> None:
+        asked.append((method, build(hidden), build(absent)))
+
+    def described(name: str) -> api.DescribeSolutionRequest:
+        return api.DescribeSolutionRequest(installed=installed(environment=name, solution="Sales"))
+
+    def moved(name: str) -> api.UpdatePipelineRequest:
+        request = api.UpdatePipelineRequest(pipeline=lab("mine"))
+        request.pipeline.stages[0].environment = name
+        return request
+
+    def created(name: str) -> api.CreatePipelineRequest:
+        return api.CreatePipelineRequest(pipeline=lab("other", development_environments=[name]))
+
+    def validate(name: str) -> api.ValidateDeploymentRequest:
+        return api.ValidateDeploymentRequest(deployment=api.DeployRequest(pipeline=mine, artifact=name))
+
+    both("Deploy", lambda n: api.DeployRequest(pipeline=mine, artifact=n), run.artifact, none)
+    both(
+        "Deploy",
+        lambda n: api.DeployRequest(pipeline=mine, stage=n, artifact=own),
+        foreign,
+        "pipelines/none/stages/qa",
+    )
+    both(
+        "Deploy",
+        lambda n: api.DeployRequest(pipeline=mine, solution="Sales", development_environment=n),
+        "environments/dev",
+        "environments/none",
+    )
+    both("ValidateDeployment", validate, run.artifact, none)
+    both(
+        "DescribeSolution",
+        lambda n: api.DescribeSolutionRequest(artifact=own, stage=n),
+        foreign,
+        "pipelines/none/stages/qa",
+    )
+    both("DescribeSolution", described, "environments/dev", "environments/none")
+    both(
+        "RestoreArtifact",
+        lambda n: api.RestoreArtifactRequest(artifact=own, environment=n),
+        "environments/dev",
+        "environments/none",
+    )
+    both(
+        "RestoreArtifact",
+        lambda n: api.RestoreArtifactRequest(artifact=n, environment="environments/hut"),
+        run.artifact,
+        none,
+    )
+    both("UpdatePipeline", moved, "environments/qa", "environments/none")
+    both("CreatePipeline", created, "environments/dev", "environments/none")
+    both("ListRuns", lambda n: api.ListRunsRequest(filter=f'pipeline = "{n}"'), SALES, "pipelines/none")
+    both(
+        "ListPipelines",
+        lambda n: api.ListPipelinesRequest(filter=f'environment = "{n}"'),
+        "environments/qa",
+        "environments/none",
+    )
+    both("ListEvents", lambda n: api.ListEventsRequest(filter=f'subject = "{n}"'), SALES, "pipelines/none")
+    for name in ("run", "pipeline"):
+        hidden, absent = {
+            "run": (run.name, "runs/01jd0000000000000000000001"),
+            "pipeline": (SALES, "pipelines/none"),
+        }[name]
+        both("CancelRun", lambda n: api.CancelRunRequest(name=n), hidden, absent)
+        both("WatchRun", lambda n: api.WatchRunRequest(name=n), hidden, absent)
+        both("Approve", lambda n: api.ApproveRequest(name=n), hidden, absent)
+    assert stage
+    before = town.snapshot()
+    for method, hidden, absent in asked:
+        answers = []
+        for request in (hidden, absent):
+            try:
+                answer = repr(town.call(method, request, token=town.mallory))
+            except errors.PipelineHostError as error:
+                answer = repr((type(error), error.message, error.remedy, error.violations, error.metadata))
+            for name in (
+                "sales",
+                "none",
+                "dev",
+                "qa",
+                run.name,
+                run.artifact,
+                none,
+                "runs/01jd" + "0" * 21 + "1",
+            ):
+                answer = answer.replace(name, "…")
+            answers.append(answer)
+        assert answers[0] == answers[1], method
+    assert town.snapshot() == before
+
+
+def test_an_editor_can_neither_share_nor_take_nor_give(town: Town) -> None:
+    shared = Pipeline(name=SALES, shares=[Share(principal="principals/mallory", access=Share.ACCESS_EDIT)])
+    request = api.UpdatePipelineRequest(pipeline=shared)
+    request.update_mask.paths.append("shares")
+    town.call("UpdatePipeline", request)
+    read = town.call("GetPipeline", api.GetPipelineRequest(name=SALES), token=town.mallory)
+    tricks: list[tuple[Pipeline, list[str]]] = [
+        (Pipeline(owner="principals/mallory"), ["owner"]),
+        (Pipeline(shares=[]), ["shares"]),
+        (Pipeline(shares=[*shared.shares, *shared.shares]), ["shares"]),
+        (Pipeline(owner="principals/mallory", stages=read.stages), []),
+        (Pipeline(owner="principals/mallory", stages=read.stages), ["*"]),
+        (Pipeline(owner="principals/mallory"), ["stages.environment", "owner"]),
+        (Pipeline(name="pipelines/other"), ["name"]),
+        (Pipeline(etag=read.etag), ["etag", "owner.x"]),
+    ]
+    before = town.snapshot()
+    for fields, paths in tricks:
+        trick = Pipeline(name=SALES)
+        trick.MergeFrom(fields)
+        request = api.UpdatePipelineRequest(pipeline=trick)
+        request.update_mask.paths.extend(paths)
+        with pytest.raises((errors.PermissionDenied, errors.InvalidArgument, errors.NotFound)):
+            town.call("UpdatePipeline", request, token=town.mallory)
+    assert town.snapshot() == before
