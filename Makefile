@@ -59,6 +59,10 @@ bench: $(VENV) ## measure against bare gRPC, sockets and parsers on this machine
 crash: $(VENV) ## kill the host N=300 times at random moments, and count what was lost or done twice
 	$(BIN)/python -m tests.crash $(N)
 
+.PHONY: canary
+canary: $(VENV) ## hand over 200 secrets in 5,000 operations, and look whether one comes out anywhere
+	$(BIN)/python -m tests.canary
+
 ##@ Make parts of it anew
 
 .PHONY: protos

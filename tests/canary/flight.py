@@ -1,0 +1,105 @@
+"""One run of the harness from its first operation to its judgement."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.canary import operations
+from tests.canary.bed import EXCEPTIONS, Bed, Record
+
+from pipelinehost.v1 import pipeline_host_pb2 as api
+
+
+@dataclass
+class Result:
+    """What it came to."""
+
+    seed: int
+    seconds: float
+    record: Record
+    canaries: int
+    """Planted ones, and those that programs made up."""
+    runs: int
+    echoes: int
+    """Answers of hostile environments with a secret in them."""
+    complaints: list[str]
+    """Why the run proves nothing: an operation never happened, or a surface was never searched."""
+
+    @property
+    def clean(self) -> bool:
+        """Whether no secret was found, in a run that would have found one."""
+        return not self.record.leaks and not self.complaints
+
+
+OUTCOMES = (
+    *("run SUCCEEDED", "run FAILED IMPORT_FAILED", "run FAILED SIGN_IN_FAILED", "run FAILED VARIABLE_TYPE"),
+    *("call INVALID_ARGUMENT", "call UNAUTHENTICATED", "call FAILED_PRECONDITION", "call NOT_FOUND"),
+)
+"""What must have happened, for otherwise the operations did not do what they are for."""
+SURFACES = ("answer", "error", "metadata", "output", "errors", "file", "database", "process", "name")
+
+
+def fly(
+    folder: Path, canaries: int, count: int, seed: int, *, upheavals: int, say: Callable[[str], None]
+) -> Result:
+    """Do ``count`` operations with ``canaries`` secrets, and search everything that comes out.
+
+    Args:
+        folder: for everything; it is left for a look at it.
+        canaries: secrets that are planted.
+        count: operations.
+        seed: what all choices follow from.
+        upheavals: how often the host is killed or stopped among them.
+        say: told how far it is.
+    """
+    begun = time.monotonic()
+    bed = Bed(folder, canaries, seed)
+    every = max(1, count // (upheavals + 1))
+    # Each at least once, so that a short run means something.
+    todo = [operation for _, operation in operations.OPERATIONS]
+    weights, known = zip(*operations.OPERATIONS, strict=True)
+    todo += bed.dice.choices(known, weights, k=max(0, count - len(todo)))
+    bed.dice.shuffle(todo)
+    try:
+        bed.start()
+        for number, operation in enumerate(todo, 1):
+            _do(bed, operation)
+            if number % every == 0 and number // every <= upheavals:
+                _do(bed, operations.UPHEAVALS[(number // every - 1) % len(operations.UPHEAVALS)])
+            if number % 250 == 0:
+                say(f"{number} operations, {len(bed.runs)} runs, {bed.record.leaked} times a secret")
+        bed.operation = "the end"
+        for name in bed.open:
+            bed.ended(name)
+        for run in bed.runs[-200:]:
+            for method in ("ListFindings", "ListRunSettings"):
+                bed.call(method, getattr(api, f"{method}Request")(run=run))
+        bed.call("ExportEvents", api.ExportEventsRequest())
+        bed.call("VerifyEvents", api.VerifyEventsRequest())
+        bed.processes()
+        bed.database()
+        bed.files()
+        bed.host.stop()
+        bed.files(environments=True)
+        echoes = bed.hostile.echoes if bed.hostile else 0
+    finally:
+        bed.stop()
+    record = bed.record
+    done = {name for name, times in record.operations.items() if times}
+    complaints = [f"{op.__name__} was never done" for op in known if op.__name__ not in done]
+    complaints += [f"no {surface} was searched" for surface in SURFACES if not record.answers[surface]]
+    complaints += [f"never used: {e.name}" for e in EXCEPTIONS if not record.allowed[e.name]]
+    complaints += [f"no {outcome}" for outcome in OUTCOMES if not record.outcomes[outcome]]
+    complaints += [] if echoes else ["no hostile environment repeated a secret"]
+    return Result(
+        seed, time.monotonic() - begun, record, len(bed.canaries), len(bed.runs), echoes, complaints
+    )
+
+
+def _do(bed: Bed, operation: operations.Operation) -> None:
+    bed.operation = operation.__name__
+    operation(bed)
+    bed.record.operations[operation.__name__] += 1
