@@ -228,8 +228,8 @@ def _told_once(token: Token) -> AlreadyExists:
     return AlreadyExists(
         ErrorReason.ERROR_REASON_RESOURCE_EXISTS,
         f"this request has made {token.name} already, and the secret of a token is told only once",
-        remedy=f"If the answer was lost, `pipelinehost token revoke {names.slug(token.name)}`, and make another "
-        "with a new request_id.",
+        remedy=f"If the answer was lost: `pipelinehost token revoke {names.slug(token.name)}`, then make "
+        "another.",
         metadata={"resource": token.name},
     )
 
