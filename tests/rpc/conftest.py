@@ -211,6 +211,12 @@ def parts(content: bytes, *, chunk: int = 64 * 1024, **declared: Any) -> Iterabl
 
 
 @pytest.fixture
+def unlimited_guesses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that try more wrong tokens in a minute than an address may."""
+    monkeypatch.setattr("pipelinehost_server.api.guard._GUESSES", 1_000_000)
+
+
+@pytest.fixture
 def bed(tmp_path: Path) -> Iterator[Bed]:
     """A host on loopback, without environments."""
     bed = Bed(tmp_path / "data")

@@ -33,6 +33,7 @@ def empty_request(bed: Bed, method: str) -> Any:
     return iter([request]) if descriptor.client_streaming else request
 
 
+@pytest.mark.usefixtures("unlimited_guesses")
 def test_every_rpc_without_a_token_is_refused_and_changes_nothing(bed: Bed) -> None:
     before = bed.snapshot()
     assert set(ALL) == set(bed.methods)
@@ -74,6 +75,50 @@ def test_the_token_is_read_from_bearer_metadata_only(bed: Bed) -> None:
         assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
     with pytest.raises(grpc.RpcError):
         stub(api.GetHostRequest(), metadata=[("token", bed.token)])
+
+
+def test_an_address_that_tries_tokens_out_has_to_wait_and_locks_nobody_out(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(bed.host._guard, "_guesses", guard.Guesses(lambda: now))
+    host, run = api.GetHostRequest(), api.WatchRunRequest(name="runs/" + "0" * 26)
+
+    def tried(method: str = "GetHost", request: Any = host, token: str = "ph_00000000_wrong") -> str:
+        try:
+            bed.call(method, request, token=token)
+        except errors.PipelineHostError as error:
+            return f"{type(error).__name__} {error.reason_name}"
+        return "answered"
+
+    wrong, wait = "Unauthenticated TOKEN_INVALID", "ResourceExhausted LIMIT_EXCEEDED"
+    assert [tried(token=f"guess-{i}") for i in range(18)] == [wrong] * 18
+    assert [tried("WatchRun", run), tried("UploadArtifact", iter([]))] == [wrong] * 2
+    assert [tried(), tried("WatchRun", run), tried("UploadArtifact", iter([]))] == [wait] * 3
+    assert tried(token=bed.token) == "answered"
+    assert tried(token="") == "Unauthenticated TOKEN_MISSING"
+    with pytest.raises(errors.ResourceExhausted, match=r"127\.0\.0\.1 ") as refused:
+        bed.call("GetHost", host, token="wrong")
+    assert "wait 60 seconds" in refused.value.remedy
+    now += 59
+    assert tried() == wait
+    now += 1
+    assert tried() == wrong
+
+
+def test_wrong_tokens_are_counted_by_address_in_bounded_memory() -> None:
+    now = 0.0
+    guesses = guard.Guesses(lambda: now)
+    assert [guesses.wrong("a") for _ in range(21)] == [0] * 20 + [60]
+    now = 10
+    assert (guesses.wrong("a"), guesses.wrong("b")) == (50, 0)
+    now = 60
+    assert guesses.wrong("a") == 0, "a minute of its own"
+    assert [guesses.wrong("b") for _ in range(20)] == [0] * 19 + [10]
+    for i in range(20_000):
+        guesses.wrong(f"10.0.{i // 256}.{i % 256}")
+    assert len(guesses._failed) == 10_000
+    assert "b" not in guesses._failed
 
 
 @pytest.mark.parametrize("method", ["GetRun", "Watch", "ServerReflectionInfo", "UploadArtifact"])

@@ -30,6 +30,7 @@ from pipelinehost_server.app import AddressRefused, Host, parse_address
 from pipelinehost_server.config import Config
 from pipelinehost_server.issuer import Issuer, KeysUnusable, NotAccepted
 
+pytestmark = pytest.mark.usefixtures("unlimited_guesses")
 ISSUER = "https://login.example.com/tenant/v2.0"
 AUDIENCE = "api://pipelinehost"
 RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)

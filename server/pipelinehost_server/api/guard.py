@@ -19,6 +19,7 @@ import errno
 import functools
 import inspect
 import logging
+import math
 import re
 import secrets
 import time
@@ -101,6 +102,10 @@ _ENDLESS: Final = frozenset({"WatchRun", "WatchEvents"})
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _CONTROL_BUT_LINES = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _LOG = logging.getLogger(__name__)
+_GUESSES: Final = 20
+_GUESS_SECONDS: Final = 60.0
+_GUESSERS: Final = 10_000
+"""Most addresses that are remembered for it."""
 
 
 class PolicyIncomplete(Exception):
@@ -129,12 +134,38 @@ class _Stream:
     why: PipelineHostError | None = None
 
 
+class Guesses:
+    """How many calls came lately from each address with what nobody may sign in with.
+
+    After 20 within a minute the address is told to wait until that minute is over. Who has a valid token is
+    not asked: nobody can lock out others who come from the same address, as through a proxy.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """``clock`` tells seconds that only grow."""
+        self._clock = clock
+        self._failed: dict[str, tuple[float, int]] = {}
+
+    def wrong(self, address: str) -> float:
+        """Counts one more; how many seconds the address has to wait, 0 where it need not."""
+        now = self._clock()
+        ends, count = self._failed.get(address, (0.0, 0))
+        if now >= ends:
+            self._failed.pop(address, None)  # so that those in the front end first
+            ends, count = now + _GUESS_SECONDS, 0
+            if len(self._failed) >= _GUESSERS:
+                del self._failed[next(iter(self._failed))]
+        self._failed[address] = ends, count + 1
+        return ends - now if count >= _GUESSES else 0.0
+
+
 class Guard:
     """Identity, permission, shape, time limit and errors, the same for every method of every service."""
 
     def __init__(self, access: Access, *, certificates: bool = False) -> None:
         """``certificates`` lets a client's certificate stand for a token."""
         self._access = access
+        self._guesses = Guesses(time.monotonic)
         self._certificates = certificates
         self._streams: set[_Stream] = set()
         self._sweeping: asyncio.TimerHandle | None = None
@@ -185,13 +216,19 @@ class Guard:
 
     def _identify(self, method: str, context: Any) -> Caller:  # a grpc.aio context, or the bridge's
         sent = [value for key, value in context.invocation_metadata() or () if key == "authorization"]
-        if len(sent) == 1:
-            scheme, _, token = sent[0].partition(" ")
-            if scheme.lower() == "bearer" and token:
-                return self._access.identify(token)
-        elif not sent and self._certificates:
-            for pem in context.auth_context().get("x509_pem_cert", ()):
-                return self._access.identify_certificate(pem)
+        try:
+            if len(sent) == 1:
+                scheme, _, token = sent[0].partition(" ")
+                if scheme.lower() == "bearer" and token:
+                    return self._access.identify(token)
+            elif not sent and self._certificates:
+                for pem in context.auth_context().get("x509_pem_cert", ()):
+                    return self._access.identify_certificate(pem)
+        except Unauthenticated as error:
+            address = _peer(context).rpartition(":")[0]
+            if seconds := self._guesses.wrong(address):
+                raise _too_many_guesses(address, seconds) from error
+            raise
         raise Unauthenticated(
             ErrorReason.ERROR_REASON_TOKEN_MISSING,
             f"{method.rpartition('/')[2]} needs a bearer token",
@@ -485,6 +522,15 @@ def disk_full() -> ResourceExhausted:
         "the disk of the host's data folder is full; nothing was changed",
         remedy="Free space on the host's disk, then repeat the call.",
         metadata={"limit": "disk"},
+    )
+
+
+def _too_many_guesses(address: str, seconds: float) -> ResourceExhausted:
+    return ResourceExhausted(
+        ErrorReason.ERROR_REASON_LIMIT_EXCEEDED,
+        f"more than {_GUESSES} calls from {address} came within a minute with what nobody may sign in with",
+        remedy=f"Use a valid token: calls with it are answered. Or wait {math.ceil(seconds)} seconds.",
+        metadata={"limit": "failed sign-ins"},
     )
 
 
