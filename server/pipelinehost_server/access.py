@@ -116,11 +116,11 @@ POLICY: Mapping[str, Rule] = {
     _HOST + "DeleteEnvironment": Rule(Permission.ADMINISTER),
     _HOST + "SetEnvironmentCredential": Rule(Permission.ADMINISTER),
     _HOST + "CheckEnvironment": Rule(Permission.RUN, name=_SEES),
-    _HOST + "ListSolutions": Rule(Permission.RUN, environment=_SEES),
+    _HOST + "ListSolutions": Rule(Permission.RUN, environment=_RUNS),
     _HOST + "DescribeSolution": Rule(
-        Permission.RUN, artifact=_SEES, installed__environment=_SEES, stage=_SEES
+        Permission.RUN, artifact=_SEES, installed__environment=_RUNS, stage=_SEES
     ),
-    _HOST + "ListConnections": Rule(Permission.RUN, environment=_SEES),
+    _HOST + "ListConnections": Rule(Permission.RUN, environment=_RUNS),
     _HOST + "CreateConnection": Rule(Permission.ADMINISTER),
     _HOST + "DeleteConnection": Rule(Permission.ADMINISTER),
     _HOST + "GetPipeline": Rule(Permission.VIEW, name=_SEES),
@@ -586,7 +586,8 @@ def _relate(reads: Reads, caller: Caller, relation: Relation, name: str, field: 
         case "environments":
             names.parse("environment", name, field)
             sees = reads.seen("environment", name, caller.principals)
-            allowed = sees and (relation is Relation.SEES or reads.makes(name, caller.principals))
+            asked = reads.runs if relation is Relation.RUNS else reads.makes
+            allowed = sees and (relation is Relation.SEES or asked(name, caller.principals))
         case "artifacts":
             names.parse("artifact", name, field)
             sees = allowed = reads.seen("artifact", name, caller.principals)

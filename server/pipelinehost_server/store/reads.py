@@ -367,6 +367,21 @@ def _makes(count: int) -> str:
     )
 
 
+@functools.lru_cache(maxsize=64)
+def _runs(count: int) -> str:
+    pipelines = tables.PipelineAccess.select(tables.PipelineAccess.pipeline).where(
+        tables.PipelineAccess.principal.in_([ANY] * count),
+        tables.PipelineAccess.reach >= SQL(str(Reach.RUN.value)),
+    )
+    return text(
+        tables.PipelineEnvironment.select(SQL("1"))
+        .where(
+            tables.PipelineEnvironment.environment == ANY, tables.PipelineEnvironment.pipeline.in_(pipelines)
+        )
+        .limit(SQL("1"))
+    )
+
+
 def _condition(kind: str, listing: _Listing, name: str, operator: str, count: int) -> Any:
     if name == VISIBLE:
         return _visible(kind, count)
@@ -609,6 +624,11 @@ class Reads:
     def makes(self, environment: str, principals: Sequence[str]) -> bool:
         """Whether one of these principals may put the environment into pipelines of their own."""
         return self._one(_makes(len(principals)), environment, *principals) is not None
+
+    def runs(self, environment: str, principals: Sequence[str]) -> bool:
+        """Whether one of these principals may deploy through a pipeline of this environment, or make one."""
+        found = self._one(_runs(len(principals)), environment, *principals)
+        return found is not None or self.makes(environment, principals)
 
     def pipelines_of(self, principal: str) -> list[str]:
         """Names of the pipelines that name this very principal as owner or in a share."""
