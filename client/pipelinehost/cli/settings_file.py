@@ -143,7 +143,8 @@ def _no_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _pair(argument: str, option: str, form: str) -> tuple[str, str]:
     name, separator, value = argument.partition("=")
     if not separator or not name.strip():
-        raise SettingsError(f"{option} {argument}: write it as {option} {form}.")
+        # It is not repeated: what was meant to be a value may be a secret, and outputs are kept by others.
+        raise SettingsError(f"{option} has an argument without a name and =: write it as {option} {form}.")
     return name.strip(), value
 
 

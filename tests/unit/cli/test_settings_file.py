@@ -208,3 +208,11 @@ def test_the_template_is_read_back_and_holds_no_secret(tmp_path: Path) -> None:
         "contoso_Secret (secret) needs a value",
         "contoso_Held is a secret that has a value; it is left out and stays as it is",
     ]
+
+
+@pytest.mark.parametrize("argument", ["contoso_Url:c4n4ry", "=c4n4ry"])
+def test_an_argument_that_cannot_be_read_is_not_repeated(argument: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        merge(DeploymentSettings(), [argument], [])
+    assert "c4n4ry" not in str(refused.value)
+    assert "--set NAME=VALUE" in str(refused.value)
