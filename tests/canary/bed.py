@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import contextlib
 import functools
 import json
@@ -102,7 +104,11 @@ EXCEPTIONS = (
 """Beside these there are, each at the one place that it is about: the secret in the answer to its own
 CreateToken (and on the standard output of its own ``token create``), exactly once; the effective values of
 settings that are not of type Secret, in the field ``value`` of DescribeSolution's and ValidateDeployment's
-settings; files that hold a token or a key and nothing else: ``admin-token``, ``key``, ``token``."""
+settings; ``OWN_FILES``."""
+
+
+OWN_FILES = {"admin-token", "key", "token"}
+"""They hold a token or a key and nothing else; with anything beside it they are searched like others."""
 
 
 @dataclass
@@ -220,7 +226,7 @@ class Bed:
         )
         self.host.start()
         self.admin = (self.host.data / "admin-token").read_text().strip()
-        self._keep("admin-token", self.admin, Kind.TOKEN)
+        self._keep("admin-token", self.admin.encode(), Kind.TOKEN)
         self._keep("key", (self.host.data / "key").read_bytes(), Kind.KEY)
         self._connect()
         self._configure()
@@ -257,7 +263,7 @@ class Bed:
         self.host.stop()
         self.server("new-admin-token")
         self.admin = (self.host.data / "admin-token").read_text().strip()
-        self._keep("admin-token", self.admin, Kind.TOKEN)
+        self._keep("admin-token", self.admin.encode(), Kind.TOKEN)
         self.host.start()
 
     def server(self, command: str) -> None:
@@ -273,7 +279,7 @@ class Bed:
         if ended.returncode:
             self.trouble(f"{command} ended with {ended.returncode}: {ended.stderr[-300:]!r}")
         if command == "new-admin-token":
-            self._keep("admin-token", (self.host.data / "admin-token").read_text().strip(), Kind.TOKEN)
+            self._keep("admin-token", (self.host.data / "admin-token").read_bytes(), Kind.TOKEN)
         self.heard(f"output of pipelinehost-server {command}", ended.stdout + b"\n" + ended.stderr)
 
     def _connect(self) -> None:
@@ -342,9 +348,12 @@ class Bed:
         self.canaries.watch(Kind.JWT, token.rpartition(".")[2], "signature of a JWT")
         return token
 
-    def _keep(self, file: str, content: str | bytes, kind: Kind) -> None:
+    def _keep(self, file: str, content: bytes, kind: Kind) -> None:
+        content = content.strip()
         self.canaries.watch(kind, content, f"what lies in {file}")
-        self._own.add(content if isinstance(content, str) else content.decode("latin-1"))
+        with contextlib.suppress(binascii.Error):  # what is worked with is the bytes
+            self.canaries.watch(kind, base64.b64decode(content, validate=True), f"the bytes of {file}")
+        self._own.add(content.decode("latin-1"))
 
     # Calls.
 
@@ -545,7 +554,7 @@ class Bed:
                 self.heard(surface, content[start : start + 64_000])
             return
         content = path.read_bytes()
-        if content.decode("latin-1").strip() in self._own or content.decode("latin-1") in self._own:
+        if path.name in OWN_FILES and content.decode("latin-1").strip() in self._own:
             self.record.allowed["a file that holds a token or a key and nothing else"] += 1
             return
         found = self.canaries.skim(content)

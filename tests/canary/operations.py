@@ -355,7 +355,10 @@ def make_token(bed: Bed) -> None:
     principal = bed.dice.choice(("principals/ada", "principals/build", "principals/nobody"))
     if bed.may_make_tokens or principal == "principals/nobody":
         request = api.CreateTokenRequest(principal=principal, description="for a test")
+        request.request_id = str(uuid.uuid4())
         bed.token_made(bed.call("CreateToken", request))
+        if bed.dice.random() < 0.5:
+            bed.call("CreateToken", request)  # cannot be told again
     bed.call("ListTokens", api.ListTokensRequest(principal=principal))
 
 
@@ -405,7 +408,7 @@ def cli_deploy(bed: Bed) -> None:
     sent = bed.secret(Kind.VALUE)
     vault = str(bed.package(2))
     form = ("-o", "json") if bed.dice.random() < 0.5 else ()
-    case = bed.turn(range(8))
+    case = bed.turn(range(9))
     if case == 0:
         bed.cli(
             "deploy",
@@ -448,6 +451,8 @@ def cli_deploy(bed: Bed) -> None:
         bed.cli("deploy", vault, "-p", "main", "--settings", str(path), *form)
     elif case == 6:
         bed.cli("deploy", vault, "-p", "main", "--set", f"cts_nothing={value}", *form)
+    elif case == 7:  # no equals sign
+        bed.cli("deploy", vault, "-p", "main", "--set", f"cts_text:{value.replace('=', '-')}", *form)
     else:
         bed.cli("deploy", vault, "-p", "nothing", "--set", f"cts_text={value}", *form)
 
