@@ -69,7 +69,8 @@ class PipelineHost:
         self._pages = pages
         self._watch = watch
         self._record = record
-        self._secret = secret
+        # For each request a copy: hmac.digest lets the writer's thread have its turn, whatever that costs.
+        self._bodies = hmac.new(secret, digestmod="sha256")
         self._access = access
         self._connecting = asyncio.Lock()
 
@@ -613,10 +614,13 @@ class PipelineHost:
 
         Of its body the store gets a digest that cannot be used to guess what is secret in it.
         """
-        digest = hmac.digest(self._secret, request.SerializeToString(deterministic=True), "sha256")
+        body = self._bodies.copy()
+        body.update(request.SerializeToString(deterministic=True))
         method = f"/pipelinehost.v1.PipelineHost/{request.DESCRIPTOR.name.removesuffix('Request')}"
         request_id = cast("Any", request).request_id or secrets.token_hex(16)
-        return Once(caller.name, request_id, method, digest, self._access.again(caller, method, request))
+        return Once(
+            caller.name, request_id, method, body.digest(), self._access.again(caller, method, request)
+        )
 
 
 def _usable(

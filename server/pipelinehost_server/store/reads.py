@@ -433,22 +433,27 @@ class Reads:
         row = self._execute(sql, values).fetchone()
         return None if row is None else row[0]
 
+    def _frame(self, sql: str, name: str) -> bytes | None:
+        """Of what is asked for far more often than it changes: an environment, a pipeline, an artifact."""
+        frame: bytes | None = self._one(sql, name)
+        return frame
+
     def _names(self, sql: str, *values: object) -> list[str]:
         return [row[0] for row in self._execute(sql, values).fetchall()]
 
     def environment(self, name: str) -> resources_pb2.Environment | None:
         """An environment."""
-        frame = self._one(_ENVIRONMENT, name)
+        frame = self._frame(_ENVIRONMENT, name)
         return None if frame is None else resources_pb2.Environment.FromString(body(frame))
 
     def pipeline(self, name: str) -> resources_pb2.Pipeline | None:
         """A pipeline with its stages."""
-        frame = self._one(_PIPELINE, name)
+        frame = self._frame(_PIPELINE, name)
         return None if frame is None else resources_pb2.Pipeline.FromString(body(frame))
 
     def artifact(self, name: str) -> resources_pb2.Artifact | None:
         """An artifact."""
-        frame = self._one(_ARTIFACT, name)
+        frame = self._frame(_ARTIFACT, name)
         return None if frame is None else resources_pb2.Artifact.FromString(body(frame))
 
     def artifacts_of(self, solution: str, version: str, managed: bool) -> list[str]:

@@ -1,5 +1,6 @@
 """Resources come back as they went in, and pages neither repeat nor hide a row."""
 
+import asyncio
 import random
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -264,3 +265,55 @@ async def test_no_question_goes_through_a_whole_history(store: Store) -> None:
             assert not any("TEMP B-TREE" in line for line in plan), (name, plan)
             assert all("SEARCH" in line or "SUBQUERY" in line for line in plan[1:]), (name, plan)
     assert seen > 40
+
+
+async def test_a_transaction_reads_what_was_written_last_and_not_undone(store: Store) -> None:
+    """Environments, pipelines and artifacts are kept at hand there."""
+    names = ("environments/qa", "pipelines/sales", f"artifacts/{'1' * 64}")
+
+    def found(tx: Transaction) -> list[str]:
+        """What each says of itself; empty for what is not there."""
+        read = tx.environment(names[0]), tx.pipeline(names[1]), tx.artifact(names[2])
+        return [each.display_name if each else "" for each in read]
+
+    def put(words: str, *, ends: bool = False) -> Callable[[Transaction], list[str]]:
+        def job(tx: Transaction) -> list[str]:
+            before = found(tx)
+            tx.put_environment(Environment(name=names[0], display_name=words))
+            assert found(tx) == [words, *before[1:]]
+            tx.put_pipeline(Pipeline(name=names[1], display_name=words))
+            assert found(tx) == [words, words, *before[2:]]
+            tx.put_artifact(Artifact(name=names[2], display_name=words))
+            assert found(tx) == [words] * 3
+            if ends:
+                raise ValueError(words)
+            return before
+
+        return job
+
+    def delete(tx: Transaction) -> list[str]:
+        before = found(tx)
+        tx.delete_environment(names[0])
+        assert found(tx)[0] == ""
+        tx.delete_pipeline(names[1])
+        return before
+
+    assert await store.write(put("one")) == [""] * 3
+    assert await store.write(put("two")) == ["one"] * 3
+    # Alone and with others in a group: what is undone was never there.
+    with pytest.raises(ValueError, match="undone"):
+        await store.write(put("undone", ends=True))
+    jobs = [put("three"), put("undone", ends=True), put("four"), delete, put("five")]
+    three, undone, four, gone, five = await asyncio.gather(*map(store.write, jobs), return_exceptions=True)
+    assert (three, four, gone) == (["two"] * 3, ["three"] * 3, ["four"] * 3)
+    assert isinstance(undone, ValueError)
+    assert five == ["", "", "four"]
+    assert await store.write(found) == ["five"] * 3
+
+    def meddle(tx: Transaction) -> None:
+        environment = tx.environment(names[0])
+        assert environment is not None
+        environment.display_name = "changed, and not put back"
+
+    await store.write(meddle)
+    assert await store.write(found) == ["five"] * 3
