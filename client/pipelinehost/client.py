@@ -99,6 +99,8 @@ class Deployment(TypedDict, total=False):
     """Deletes nothing in the target, where an upgrade would."""
     overwrite_customizations: bool
     """Removes the unmanaged layer of the solution's components in the target."""
+    schedule_time: datetime
+    """The import is not sent before: a time of a zone, at most 400 days ahead."""
     request_id: str
     """Repeating a call with the same id gives the same run. The Client makes one if it is left out."""
 
@@ -703,6 +705,19 @@ class Client:
         request = api.CancelRunRequest(name=_run(run), reason=reason, request_id=request_id or _new_id())
         return self._call(self._host.CancelRun, request)
 
+    def reschedule(self, run: str, at: datetime | None = None, *, request_id: str = "") -> Run:
+        """Gives a run another time, as long as its import was not sent.
+
+        Args:
+            run: the run.
+            at: the import is not sent before, a time of a zone; None means as soon as possible.
+            request_id: repeating a call with the same id does it once.
+        """
+        request = api.RescheduleRunRequest(name=_run(run), request_id=request_id or _new_id())
+        if at is not None:
+            request.schedule_time.FromDatetime(at)
+        return self._call(self._host.RescheduleRun, request)
+
     def retry(self, run: str, *, request_id: str = "") -> Run:
         """Lets a failed run go on from the step that failed."""
         request = api.RetryRunRequest(name=_run(run), request_id=request_id or _new_id())
@@ -838,6 +853,8 @@ class Client:
             overwrite_customizations=deployment.get("overwrite_customizations", False),
             request_id=deployment.get("request_id") or _new_id(),
         )
+        if (at := deployment.get("schedule_time")) is not None:
+            request.schedule_time.FromDatetime(at)
         if artifact := deployment.get("artifact", ""):
             request.artifact = self._artifact(artifact)
         else:

@@ -137,6 +137,7 @@ POLICY: Mapping[str, Rule] = {
     _HOST + "ListRuns": Rule(Permission.VIEW),
     _HOST + "WatchRun": Rule(Permission.VIEW, name=_SEES),
     _HOST + "CancelRun": Rule(Permission.RUN, name=_RUNS),
+    _HOST + "RescheduleRun": Rule(Permission.RUN, name=_RUNS),
     _HOST + "RetryRun": Rule(Permission.RUN, name=_RUNS),
     _HOST + "ResolveRun": Rule(Permission.ADMINISTER),
     _HOST + "Approve": Rule(Permission.VIEW, name=_SEES),

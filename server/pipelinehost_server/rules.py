@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from pipelinehost import names
 from pipelinehost.errors import Violation, reason_name
 from pipelinehost.v1.errors_pb2 import ErrorReason
@@ -27,19 +29,35 @@ TRANSITIONS: Mapping[Run.State, frozenset[Run.State]] = {
         {
             Run.STATE_VALIDATING,
             Run.STATE_AWAITING_GATE,
+            Run.STATE_SCHEDULED,
             Run.STATE_WAITING_FOR_TARGET,
             Run.STATE_DEPLOYING,
             *_WORKING,
         }
     ),
     Run.STATE_VALIDATING: frozenset(
-        {Run.STATE_AWAITING_GATE, Run.STATE_WAITING_FOR_TARGET, Run.STATE_DEPLOYING, *_WORKING}
+        {
+            Run.STATE_AWAITING_GATE,
+            Run.STATE_SCHEDULED,
+            Run.STATE_WAITING_FOR_TARGET,
+            Run.STATE_DEPLOYING,
+            *_WORKING,
+        }
     ),
-    Run.STATE_AWAITING_GATE: frozenset({Run.STATE_QUEUED, Run.STATE_REJECTED, Run.STATE_EXPIRED, *_WORKING}),
+    Run.STATE_AWAITING_GATE: frozenset(
+        {Run.STATE_QUEUED, Run.STATE_SCHEDULED, Run.STATE_REJECTED, Run.STATE_EXPIRED, *_WORKING}
+    ),
+    Run.STATE_SCHEDULED: frozenset({Run.STATE_QUEUED, Run.STATE_AWAITING_GATE, *_WORKING}),
     Run.STATE_WAITING_FOR_TARGET: frozenset(
-        {Run.STATE_VALIDATING, Run.STATE_AWAITING_GATE, Run.STATE_DEPLOYING, *_WORKING}
+        {
+            Run.STATE_VALIDATING,
+            Run.STATE_AWAITING_GATE,
+            Run.STATE_SCHEDULED,
+            Run.STATE_DEPLOYING,
+            *_WORKING,
+        }
     ),
-    # Back to the gates or to validation only as long as nothing was sent.
+    # Back to the gates, to waiting or to validation only as long as nothing was sent.
     Run.STATE_DEPLOYING: frozenset(
         {
             Run.STATE_SUCCEEDED,
@@ -47,6 +65,7 @@ TRANSITIONS: Mapping[Run.State, frozenset[Run.State]] = {
             Run.STATE_CANCELLING,
             Run.STATE_QUEUED,
             Run.STATE_AWAITING_GATE,
+            Run.STATE_SCHEDULED,
             *_WORKING,
         }
     ),
@@ -62,7 +81,13 @@ TRANSITIONS: Mapping[Run.State, frozenset[Run.State]] = {
 
 
 _BEFORE_IMPORT = frozenset(
-    {Run.STATE_QUEUED, Run.STATE_VALIDATING, Run.STATE_AWAITING_GATE, Run.STATE_WAITING_FOR_TARGET}
+    {
+        Run.STATE_QUEUED,
+        Run.STATE_VALIDATING,
+        Run.STATE_AWAITING_GATE,
+        Run.STATE_SCHEDULED,
+        Run.STATE_WAITING_FOR_TARGET,
+    }
 )
 _GATES = {
     Gate.KIND_PRE_EXPORT: "the pre-export gate",
@@ -96,6 +121,23 @@ def cancelled(run: Run, *, sent: bool) -> Run.State | None:
     if run.state != Run.STATE_DEPLOYING or done:
         return None
     return Run.STATE_CANCELLING if sent else Run.STATE_CANCELLED
+
+
+def schedulable(run: Run, *, sent: bool) -> bool:
+    """Whether a run may be given another time: a deployment whose import was not sent.
+
+    Args:
+        run: as it is.
+        sent: whether its import may have been received.
+    """
+    return bool(run.stage) and not sent and run.state in (*_BEFORE_IMPORT, Run.STATE_DEPLOYING)
+
+
+def timestamp(nanoseconds: int) -> Timestamp:
+    """Nanoseconds since 1970 as messages have them."""
+    at = Timestamp()
+    at.FromNanoseconds(nanoseconds)
+    return at
 
 
 def state_name(state: Run.State) -> str:

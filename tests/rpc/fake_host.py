@@ -520,6 +520,19 @@ class _Host(pipeline_host_pb2_grpc.PipelineHostServicer):
         return api.ListGateNotesResponse(notes=self.host.gate_notes)
 
     @_guarded
+    async def RescheduleRun(self, request: Any, context: Any) -> Any:
+        run = _one(self.host.runs, request.name)
+        run.ClearField("schedule_time")
+        if request.HasField("schedule_time"):
+            run.schedule_time.CopyFrom(request.schedule_time)
+            run.wait.until.CopyFrom(request.schedule_time)
+            run.wait.reason = "that is its time"
+        await self.host.enter(
+            run, Run.STATE_SCHEDULED if request.HasField("schedule_time") else Run.STATE_QUEUED
+        )
+        return run
+
+    @_guarded
     async def RetryRun(self, request: Any, context: Any) -> Any:
         run = _one(self.host.runs, request.name)
         run.attempt += 1

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from tests.rpc.fake_host import RUN, FakeHost
@@ -215,6 +216,9 @@ def test_the_other_calls_about_runs(host: FakeHost, client: Client) -> None:
     assert client.run(RUN.removeprefix("runs/")) == run
     assert client.cancel(RUN, reason="oops").state == Run.STATE_CANCELLED
     assert host.seen("CancelRun")[0].reason == "oops"
+    at = datetime(2027, 1, 31, 20, tzinfo=timezone(timedelta(hours=1)))
+    assert client.reschedule(RUN, at).wait.until.ToJsonString() == "2027-01-31T19:00:00Z"
+    assert not client.reschedule(RUN).HasField("schedule_time")
     assert client.retry(RUN).attempt == 2
     assert client.approve(RUN, comment="fine").state == Run.STATE_QUEUED
     assert client.reject(RUN, comment="no", note="late").state == Run.STATE_REJECTED

@@ -150,6 +150,7 @@ def request_for(world: World, method: str, person: Person) -> Any:
         "GetRun": lambda: api.GetRunRequest(name=run),
         "WatchRun": lambda: api.WatchRunRequest(name=run),
         "CancelRun": lambda: api.CancelRunRequest(name=run),
+        "RescheduleRun": lambda: api.RescheduleRunRequest(name=run),
         "RetryRun": lambda: api.RetryRunRequest(name=run),
         "ResolveRun": lambda: api.ResolveRunRequest(name=world.run),
         "Approve": lambda: api.ApproveRequest(name=run),

@@ -192,7 +192,7 @@ def test_who_decides_about_a_cancel(sent: bool, imported: bool) -> None:
         if after is not None:
             assert rules.may_follow(state, after)
             found[rules.state_name(state)] = rules.state_name(after)
-    before = ("QUEUED", "VALIDATING", "AWAITING_GATE", "WAITING_FOR_TARGET")
+    before = ("QUEUED", "VALIDATING", "AWAITING_GATE", "SCHEDULED", "WAITING_FOR_TARGET")
     expected = dict.fromkeys(before, "CANCELLED")
     if not imported:
         expected["DEPLOYING"] = "CANCELLING" if sent else "CANCELLED"

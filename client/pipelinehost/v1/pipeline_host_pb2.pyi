@@ -373,7 +373,7 @@ class DeletePipelineRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ..., etag: _Optional[str] = ..., request_id: _Optional[str] = ..., validate_only: _Optional[bool] = ...) -> None: ...
 
 class DeployRequest(_message.Message):
-    __slots__ = ("pipeline", "stage", "solution", "artifact", "development_environment", "version", "settings", "note", "import_mode", "overwrite_customizations", "request_id")
+    __slots__ = ("pipeline", "stage", "solution", "artifact", "development_environment", "version", "settings", "note", "import_mode", "overwrite_customizations", "request_id", "schedule_time")
     PIPELINE_FIELD_NUMBER: _ClassVar[int]
     STAGE_FIELD_NUMBER: _ClassVar[int]
     SOLUTION_FIELD_NUMBER: _ClassVar[int]
@@ -385,6 +385,7 @@ class DeployRequest(_message.Message):
     IMPORT_MODE_FIELD_NUMBER: _ClassVar[int]
     OVERWRITE_CUSTOMIZATIONS_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    SCHEDULE_TIME_FIELD_NUMBER: _ClassVar[int]
     pipeline: str
     stage: str
     solution: str
@@ -396,7 +397,8 @@ class DeployRequest(_message.Message):
     import_mode: _resources_pb2.ImportMode
     overwrite_customizations: bool
     request_id: str
-    def __init__(self, pipeline: _Optional[str] = ..., stage: _Optional[str] = ..., solution: _Optional[str] = ..., artifact: _Optional[str] = ..., development_environment: _Optional[str] = ..., version: _Optional[str] = ..., settings: _Optional[_Union[_resources_pb2.DeploymentSettings, _Mapping]] = ..., note: _Optional[str] = ..., import_mode: _Optional[_Union[_resources_pb2.ImportMode, str]] = ..., overwrite_customizations: _Optional[bool] = ..., request_id: _Optional[str] = ...) -> None: ...
+    schedule_time: _timestamp_pb2.Timestamp
+    def __init__(self, pipeline: _Optional[str] = ..., stage: _Optional[str] = ..., solution: _Optional[str] = ..., artifact: _Optional[str] = ..., development_environment: _Optional[str] = ..., version: _Optional[str] = ..., settings: _Optional[_Union[_resources_pb2.DeploymentSettings, _Mapping]] = ..., note: _Optional[str] = ..., import_mode: _Optional[_Union[_resources_pb2.ImportMode, str]] = ..., overwrite_customizations: _Optional[bool] = ..., request_id: _Optional[str] = ..., schedule_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class ValidateDeploymentRequest(_message.Message):
     __slots__ = ("deployment",)
@@ -507,6 +509,16 @@ class CancelRunRequest(_message.Message):
     reason: str
     request_id: str
     def __init__(self, name: _Optional[str] = ..., reason: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class RescheduleRunRequest(_message.Message):
+    __slots__ = ("name", "schedule_time", "request_id")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SCHEDULE_TIME_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    schedule_time: _timestamp_pb2.Timestamp
+    request_id: str
+    def __init__(self, name: _Optional[str] = ..., schedule_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class RetryRunRequest(_message.Message):
     __slots__ = ("name", "request_id")

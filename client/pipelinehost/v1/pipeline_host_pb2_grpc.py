@@ -202,6 +202,11 @@ class PipelineHostStub:
                 request_serializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.CancelRunRequest.SerializeToString,
                 response_deserializer=pipelinehost_dot_v1_dot_resources__pb2.Run.FromString,
                 _registered_method=True)
+        self.RescheduleRun = channel.unary_unary(
+                '/pipelinehost.v1.PipelineHost/RescheduleRun',
+                request_serializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.RescheduleRunRequest.SerializeToString,
+                response_deserializer=pipelinehost_dot_v1_dot_resources__pb2.Run.FromString,
+                _registered_method=True)
         self.RetryRun = channel.unary_unary(
                 '/pipelinehost.v1.PipelineHost/RetryRun',
                 request_serializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.RetryRunRequest.SerializeToString,
@@ -514,6 +519,13 @@ class PipelineHostServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RescheduleRun(self, request, context):
+        """Gives a run another time, as long as its import was not sent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RetryRun(self, request, context):
         """Lets a failed run go on from the step that failed.
         """
@@ -786,6 +798,11 @@ def add_PipelineHostServicer_to_server(servicer, server):
             'CancelRun': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelRun,
                     request_deserializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.CancelRunRequest.FromString,
+                    response_serializer=pipelinehost_dot_v1_dot_resources__pb2.Run.SerializeToString,
+            ),
+            'RescheduleRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.RescheduleRun,
+                    request_deserializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.RescheduleRunRequest.FromString,
                     response_serializer=pipelinehost_dot_v1_dot_resources__pb2.Run.SerializeToString,
             ),
             'RetryRun': grpc.unary_unary_rpc_method_handler(
@@ -1755,6 +1772,33 @@ class PipelineHost:
             target,
             '/pipelinehost.v1.PipelineHost/CancelRun',
             pipelinehost_dot_v1_dot_pipeline__host__pb2.CancelRunRequest.SerializeToString,
+            pipelinehost_dot_v1_dot_resources__pb2.Run.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RescheduleRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pipelinehost.v1.PipelineHost/RescheduleRun',
+            pipelinehost_dot_v1_dot_pipeline__host__pb2.RescheduleRunRequest.SerializeToString,
             pipelinehost_dot_v1_dot_resources__pb2.Run.FromString,
             options,
             channel_credentials,

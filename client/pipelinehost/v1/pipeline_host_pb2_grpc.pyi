@@ -101,6 +101,8 @@ class PipelineHostStub:
     """What happens to a run, from now or from a token on, until it is finished."""
     CancelRun: _grpc.UnaryUnaryMultiCallable[_pipeline_host_pb2.CancelRunRequest, _resources_pb2.Run]
     """Cancels a run: at once until its import is sent, afterwards if the environment still can."""
+    RescheduleRun: _grpc.UnaryUnaryMultiCallable[_pipeline_host_pb2.RescheduleRunRequest, _resources_pb2.Run]
+    """Gives a run another time, as long as its import was not sent."""
     RetryRun: _grpc.UnaryUnaryMultiCallable[_pipeline_host_pb2.RetryRunRequest, _resources_pb2.Run]
     """Lets a failed run go on from the step that failed."""
     ResolveRun: _grpc.UnaryUnaryMultiCallable[_pipeline_host_pb2.ResolveRunRequest, _resources_pb2.Run]
@@ -205,6 +207,8 @@ class PipelineHostAsyncStub(PipelineHostStub):
     """What happens to a run, from now or from a token on, until it is finished."""
     CancelRun: _aio.UnaryUnaryMultiCallable[_pipeline_host_pb2.CancelRunRequest, _resources_pb2.Run]  # type: ignore[assignment]
     """Cancels a run: at once until its import is sent, afterwards if the environment still can."""
+    RescheduleRun: _aio.UnaryUnaryMultiCallable[_pipeline_host_pb2.RescheduleRunRequest, _resources_pb2.Run]  # type: ignore[assignment]
+    """Gives a run another time, as long as its import was not sent."""
     RetryRun: _aio.UnaryUnaryMultiCallable[_pipeline_host_pb2.RetryRunRequest, _resources_pb2.Run]  # type: ignore[assignment]
     """Lets a failed run go on from the step that failed."""
     ResolveRun: _aio.UnaryUnaryMultiCallable[_pipeline_host_pb2.ResolveRunRequest, _resources_pb2.Run]  # type: ignore[assignment]
@@ -504,6 +508,14 @@ class PipelineHostServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_resources_pb2.Run, _abc.Awaitable[_resources_pb2.Run]]:
         """Cancels a run: at once until its import is sent, afterwards if the environment still can."""
+
+    @_abc_1.abstractmethod
+    def RescheduleRun(
+        self,
+        request: _pipeline_host_pb2.RescheduleRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_resources_pb2.Run, _abc.Awaitable[_resources_pb2.Run]]:
+        """Gives a run another time, as long as its import was not sent."""
 
     @_abc_1.abstractmethod
     def RetryRun(

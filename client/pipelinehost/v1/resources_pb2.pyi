@@ -422,13 +422,14 @@ class Artifact(_message.Message):
     def __init__(self, name: _Optional[str] = ..., solution: _Optional[str] = ..., display_name: _Optional[str] = ..., version: _Optional[str] = ..., managed: _Optional[bool] = ..., publisher: _Optional[str] = ..., size: _Optional[int] = ..., source_sha256: _Optional[str] = ..., source_environment: _Optional[str] = ..., component_count: _Optional[int] = ..., creator: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Run(_message.Message):
-    __slots__ = ("name", "state", "pipeline", "stage", "solution", "version", "artifact", "source_environment", "target_environment", "requester", "note", "import_mode", "overwrite_customizations", "attempt", "steps", "error", "error_count", "warning_count", "settings_sha256", "previous_version", "revision", "requested_version", "create_time", "start_time", "end_time", "gates")
+    __slots__ = ("name", "state", "pipeline", "stage", "solution", "version", "artifact", "source_environment", "target_environment", "requester", "note", "import_mode", "overwrite_customizations", "attempt", "steps", "error", "error_count", "warning_count", "settings_sha256", "previous_version", "revision", "requested_version", "create_time", "start_time", "end_time", "schedule_time", "gates", "wait")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[Run.State]
         STATE_QUEUED: _ClassVar[Run.State]
         STATE_VALIDATING: _ClassVar[Run.State]
         STATE_AWAITING_GATE: _ClassVar[Run.State]
+        STATE_SCHEDULED: _ClassVar[Run.State]
         STATE_WAITING_FOR_TARGET: _ClassVar[Run.State]
         STATE_DEPLOYING: _ClassVar[Run.State]
         STATE_CANCELLING: _ClassVar[Run.State]
@@ -442,6 +443,7 @@ class Run(_message.Message):
     STATE_QUEUED: Run.State
     STATE_VALIDATING: Run.State
     STATE_AWAITING_GATE: Run.State
+    STATE_SCHEDULED: Run.State
     STATE_WAITING_FOR_TARGET: Run.State
     STATE_DEPLOYING: Run.State
     STATE_CANCELLING: Run.State
@@ -451,6 +453,15 @@ class Run(_message.Message):
     STATE_REJECTED: Run.State
     STATE_EXPIRED: Run.State
     STATE_CANCELLED: Run.State
+    class Wait(_message.Message):
+        __slots__ = ("until", "freeze", "reason")
+        UNTIL_FIELD_NUMBER: _ClassVar[int]
+        FREEZE_FIELD_NUMBER: _ClassVar[int]
+        REASON_FIELD_NUMBER: _ClassVar[int]
+        until: _timestamp_pb2.Timestamp
+        freeze: str
+        reason: str
+        def __init__(self, until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., freeze: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
     NAME_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     PIPELINE_FIELD_NUMBER: _ClassVar[int]
@@ -476,7 +487,9 @@ class Run(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     START_TIME_FIELD_NUMBER: _ClassVar[int]
     END_TIME_FIELD_NUMBER: _ClassVar[int]
+    SCHEDULE_TIME_FIELD_NUMBER: _ClassVar[int]
     GATES_FIELD_NUMBER: _ClassVar[int]
+    WAIT_FIELD_NUMBER: _ClassVar[int]
     name: str
     state: Run.State
     pipeline: str
@@ -502,8 +515,10 @@ class Run(_message.Message):
     create_time: _timestamp_pb2.Timestamp
     start_time: _timestamp_pb2.Timestamp
     end_time: _timestamp_pb2.Timestamp
+    schedule_time: _timestamp_pb2.Timestamp
     gates: _containers.RepeatedCompositeFieldContainer[GateStatus]
-    def __init__(self, name: _Optional[str] = ..., state: _Optional[_Union[Run.State, str]] = ..., pipeline: _Optional[str] = ..., stage: _Optional[str] = ..., solution: _Optional[str] = ..., version: _Optional[str] = ..., artifact: _Optional[str] = ..., source_environment: _Optional[str] = ..., target_environment: _Optional[str] = ..., requester: _Optional[str] = ..., note: _Optional[str] = ..., import_mode: _Optional[_Union[ImportMode, str]] = ..., overwrite_customizations: _Optional[bool] = ..., attempt: _Optional[int] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., error: _Optional[_Union[RunError, _Mapping]] = ..., error_count: _Optional[int] = ..., warning_count: _Optional[int] = ..., settings_sha256: _Optional[str] = ..., previous_version: _Optional[str] = ..., revision: _Optional[int] = ..., requested_version: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., gates: _Optional[_Iterable[_Union[GateStatus, _Mapping]]] = ...) -> None: ...
+    wait: Run.Wait
+    def __init__(self, name: _Optional[str] = ..., state: _Optional[_Union[Run.State, str]] = ..., pipeline: _Optional[str] = ..., stage: _Optional[str] = ..., solution: _Optional[str] = ..., version: _Optional[str] = ..., artifact: _Optional[str] = ..., source_environment: _Optional[str] = ..., target_environment: _Optional[str] = ..., requester: _Optional[str] = ..., note: _Optional[str] = ..., import_mode: _Optional[_Union[ImportMode, str]] = ..., overwrite_customizations: _Optional[bool] = ..., attempt: _Optional[int] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., error: _Optional[_Union[RunError, _Mapping]] = ..., error_count: _Optional[int] = ..., warning_count: _Optional[int] = ..., settings_sha256: _Optional[str] = ..., previous_version: _Optional[str] = ..., revision: _Optional[int] = ..., requested_version: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., schedule_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., gates: _Optional[_Iterable[_Union[GateStatus, _Mapping]]] = ..., wait: _Optional[_Union[Run.Wait, _Mapping]] = ...) -> None: ...
 
 class Step(_message.Message):
     __slots__ = ("kind", "state", "detail", "percent", "start_time", "end_time")
@@ -686,6 +701,7 @@ class Event(_message.Message):
         KIND_EVENTS_EXPORTED: _ClassVar[Event.Kind]
         KIND_EVENTS_PRUNED: _ClassVar[Event.Kind]
         KIND_RECORD_BROKEN: _ClassVar[Event.Kind]
+        KIND_RUN_RESCHEDULED: _ClassVar[Event.Kind]
         KIND_PRINCIPAL_CREATED: _ClassVar[Event.Kind]
         KIND_PRINCIPAL_UPDATED: _ClassVar[Event.Kind]
         KIND_PRINCIPAL_DELETED: _ClassVar[Event.Kind]
@@ -717,6 +733,7 @@ class Event(_message.Message):
     KIND_EVENTS_EXPORTED: Event.Kind
     KIND_EVENTS_PRUNED: Event.Kind
     KIND_RECORD_BROKEN: Event.Kind
+    KIND_RUN_RESCHEDULED: Event.Kind
     KIND_PRINCIPAL_CREATED: Event.Kind
     KIND_PRINCIPAL_UPDATED: Event.Kind
     KIND_PRINCIPAL_DELETED: Event.Kind

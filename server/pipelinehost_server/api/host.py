@@ -527,6 +527,10 @@ class PipelineHost:
         """Cancels a run: at once until its import is sent, afterwards if its environment still can."""
         return await self._deployment.cancel(request, caller.name, self.once(request, caller))
 
+    async def reschedule_run(self, request: api.RescheduleRunRequest, caller: Caller) -> Run:
+        """Gives a run another time, as long as its import was not sent."""
+        return await self._deployment.reschedule(request, caller.name, self.once(request, caller))
+
     async def retry_run(self, request: api.RetryRunRequest, caller: Caller) -> Run:
         """Lets a failed run go on from the step that failed."""
         return await self._deployment.retry(request, caller.name, self.once(request, caller))

@@ -11,11 +11,11 @@ from datetime import timedelta
 from pipelinehost.errors import ResourceExhausted, Unavailable
 from pipelinehost.v1.resources_pb2 import Event, Run, RunError
 from pipelinehost_server import rules
-from pipelinehost_server.deployment import gates
+from pipelinehost_server.deployment import gates, schedule
 from pipelinehost_server.deployment.findings import CATALOGUE, finding
 from pipelinehost_server.deployment.journal import HOST, Journal, Parked
 from pipelinehost_server.deployment.run import Execution, LookAgain
-from pipelinehost_server.store import Fenced, Store
+from pipelinehost_server.store import RESTING, Fenced, Store
 
 _log = logging.getLogger(__name__)
 _STORE_RETRY_SECONDS = 5.0
@@ -24,7 +24,14 @@ _CLOCK_SECONDS = 30.0
 """Between looks at the clock for a run that waits for a time."""
 _POLICY = frozenset({Event.KIND_PIPELINE_UPDATED, Event.KIND_ENVIRONMENT_UPDATED})
 """What may change what waiting runs wait for."""
-_WAKING = frozenset({Event.KIND_DEPLOYMENT_REQUESTED, Event.KIND_RUN_STATE_CHANGED, Event.KIND_RUN_RESOLVED})
+_WAKING = frozenset(
+    {
+        Event.KIND_DEPLOYMENT_REQUESTED,
+        Event.KIND_RUN_STATE_CHANGED,
+        Event.KIND_RUN_RESOLVED,
+        Event.KIND_RUN_RESCHEDULED,
+    }
+)
 
 
 class Dispatcher:
@@ -87,6 +94,9 @@ class Dispatcher:
             ended = event.run.to == Run.STATE_CANCELLED and event.actor != HOST
             if ended and (task := self._tasks.get(event.subject)) is not None:
                 task.cancel()
+            # Its alarm was for the time before. The event is the last of those of its transaction.
+            if event.kind == Event.KIND_RUN_RESCHEDULED and event.run.to in RESTING:
+                self._examine([event.subject])
             self._wake.set()
 
     async def _run(self) -> None:
@@ -154,7 +164,7 @@ class Dispatcher:
         The loop counts seconds, and a clock may be put forward or back. So the clock is asked now and then;
         the store is asked only when the time has come.
         """
-        at = gates.wake_time(run)
+        at = schedule.wake_time(run)
         if at is None:
             return
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from pipelinehost import names
 from pipelinehost.errors import Aborted, FailedPrecondition, InvalidArgument, PermissionDenied, Violation
 from pipelinehost.v1.errors_pb2 import ErrorReason
@@ -28,7 +26,14 @@ from pipelinehost.v1.resources_pb2 import (
     Step,
 )
 from pipelinehost_server import access, rules
-from pipelinehost_server.deployment.journal import HOST, IMPORT_NOTES, end_run, forget_settings, moved
+from pipelinehost_server.deployment.journal import (
+    HOST,
+    IMPORT_NOTES,
+    end_run,
+    forget_settings,
+    moved,
+    put_aside,
+)
 from pipelinehost_server.store import Reads, Transaction
 
 BEFORE_EXPORT = (Gate.KIND_PRE_EXPORT,)
@@ -99,11 +104,6 @@ def all_stand(reads: Reads, run: Run, kinds: Sequence[Gate.Kind]) -> bool:
     return all(stands(reads, run, kind) for kind in kinds)
 
 
-def may_import(reads: Reads, run: Run) -> bool:
-    """Whether an import may be sent: a restore has no gates, and a deployment has passed its own."""
-    return not run.stage or all_stand(reads, run, BEFORE_IMPORT)
-
-
 def begun(reads: Reads, run: Run) -> bool:
     """Whether the import may have been received: from then on no gate is asked any more."""
     done = any(s.kind == Step.KIND_IMPORT and s.state == Step.STATE_SUCCEEDED for s in run.steps)
@@ -125,7 +125,8 @@ def come_to(reads: Reads, run: Run, kinds: Sequence[Gate.Kind], now: int) -> lis
     kind = next((k for k in kinds if not stands(reads, run, k)), None)
     gate = None if kind is None else asked(reads, run, kind)
     if kind is None or gate is None:
-        return [moved(run, Run.STATE_QUEUED, HOST)] if run.state == Run.STATE_AWAITING_GATE else []
+        waits = run.state in (Run.STATE_AWAITING_GATE, Run.STATE_SCHEDULED)
+        return [moved(run, Run.STATE_QUEUED, HOST)] if waits else []
     events: list[Event] = []
     # A later gate that was open already is opened anew when the run comes to it again.
     kept = [s for s in run.gates if s.kind == kind or s.state != GateStatus.STATE_WAITING]
@@ -145,17 +146,8 @@ def come_to(reads: Reads, run: Run, kinds: Sequence[Gate.Kind], now: int) -> lis
         _open(status, gate, digest, now)
         events.append(_event(run, status, Event.KIND_GATE_OPENED, HOST))
     if run.state != Run.STATE_AWAITING_GATE:
-        for step in run.steps:
-            if step.state == Step.STATE_RUNNING:
-                step.CopyFrom(Step(kind=step.kind, state=Step.STATE_PENDING))
-        events.append(moved(run, Run.STATE_AWAITING_GATE, HOST, f"waits for {rules.gate_name(kind)}"))
+        events.append(put_aside(run, Run.STATE_AWAITING_GATE, f"waits for {rules.gate_name(kind)}"))
     return events
-
-
-def wake_time(run: Run) -> int | None:
-    """When a waiting run is to be looked at by itself: nanoseconds since 1970; None where never."""
-    status = waiting_at(run)
-    return status.expire_time.ToNanoseconds() if status is not None else None
 
 
 def decide(
@@ -212,12 +204,12 @@ def decide(
             remedy="Ask another approver.",
         )
     status.decisions.append(
-        GateDecision(principal=caller, approved=yes, comment=request.comment, time=_timestamp(now))
+        GateDecision(principal=caller, approved=yes, comment=request.comment, time=rules.timestamp(now))
     )
     if request.note:
         tx.add_gate_note(
             GateNote(
-                run=run.name, kind=status.kind, principal=caller, note=request.note, time=_timestamp(now)
+                run=run.name, kind=status.kind, principal=caller, note=request.note, time=rules.timestamp(now)
             )
         )
     if not yes:
@@ -317,8 +309,8 @@ def waiting_at(run: Run) -> GateStatus | None:
 def _open(status: GateStatus, gate: Gate, digest: str, now: int) -> None:
     del status.decisions[:]
     status.state = GateStatus.STATE_WAITING
-    status.open_time.CopyFrom(_timestamp(now))
-    status.expire_time.CopyFrom(_timestamp(now + rules.gate_seconds(gate) * 10**9))
+    status.open_time.CopyFrom(rules.timestamp(now))
+    status.expire_time.CopyFrom(rules.timestamp(now + rules.gate_seconds(gate) * 10**9))
     status.bound_sha256 = digest
     status.gate.CopyFrom(gate)
 
@@ -367,9 +359,3 @@ def _not_waiting(run: Run, status: GateStatus | None) -> FailedPrecondition:
 
 def _event(run: Run, status: GateStatus, kind: Event.Kind, actor: str, message: str = "") -> Event:
     return Event(kind=kind, actor=actor, subject=run.name, gate=status, message=message)
-
-
-def _timestamp(nanoseconds: int) -> Timestamp:
-    at = Timestamp()
-    at.FromNanoseconds(nanoseconds)
-    return at

@@ -193,7 +193,7 @@ class Journal:
             return tx.save_run(run, events, epoch=epoch, held=None, waiting=False)
 
         self.run = await self._store.write(job)
-        if self.run.state in (Run.STATE_AWAITING_GATE, *rules.FINISHED):
+        if self.run.state in (Run.STATE_AWAITING_GATE, Run.STATE_SCHEDULED, *rules.FINISHED):
             raise Parked
 
     @_in_turn
@@ -423,6 +423,14 @@ def end_run(run: Run, state: Run.State, actor: str, message: str) -> Event:
     return moved(run, state, actor, message)
 
 
+def put_aside(run: Run, state: Run.State, message: str) -> Event:
+    """Let a run wait before its import: what was begun of a step is begun anew afterwards."""
+    for step in run.steps:
+        if step.state == Step.STATE_RUNNING:
+            step.CopyFrom(Step(kind=step.kind, state=Step.STATE_PENDING))
+    return moved(run, state, HOST, message)
+
+
 def forget_settings(tx: Transaction, run: Run) -> None:
     """Drop what a run that ends without an import does not need any more."""
     tx.delete_secret(settings_key(run.name))
@@ -442,6 +450,8 @@ def moved(run: Run, state: Run.State, actor: str, message: str = "") -> Event:
     if run.HasField("error") and state in _TELLING:
         change.error.CopyFrom(run.error)
     run.state = state
+    if state != Run.STATE_SCHEDULED:
+        run.ClearField("wait")
     return Event(
         kind=Event.KIND_RUN_STATE_CHANGED, actor=actor, subject=run.name, run=change, message=message
     )

@@ -23,6 +23,7 @@ from pipelinehost.v1.pipeline_host_pb2 import (
     DescribeSolutionRequest,
     DescribeSolutionResponse,
     RejectRequest,
+    RescheduleRunRequest,
     ResolveRunRequest,
     RestoreArtifactRequest,
     RetryRunRequest,
@@ -48,7 +49,7 @@ from pipelinehost_dataverse.webapi import DataverseError, Wait, WebApi
 from pipelinehost_server import rules
 from pipelinehost_server.blobs import Blobs
 from pipelinehost_server.config import Config
-from pipelinehost_server.deployment import gates
+from pipelinehost_server.deployment import gates, schedule
 from pipelinehost_server.deployment.asked import (
     Asked,
     artifact_named,
@@ -172,6 +173,7 @@ class Deployment:
                 attempt=1,
                 steps=rules.deployment_steps(export=asked.artifact is None),
                 requested_version=request.version,
+                schedule_time=schedule.wanted(request.schedule_time, self._clock()),
             )
             if asked.artifact is not None:
                 run.artifact = asked.artifact.name
@@ -240,6 +242,22 @@ class Deployment:
                 return end_cancelled(run, caller, request.reason)
             tx.put_output(run.name, CANCEL, WISHED)
             return moved(run, state, caller, request.reason)
+
+        return await self._change(request.name, once, change)
+
+    async def reschedule(self, request: RescheduleRunRequest, caller: str, once: Once) -> Run:
+        """Give a run another time, or none: then it goes on as soon as it may.
+
+        Raises:
+            NotFound: no such run.
+            InvalidArgument: the time lies too far ahead.
+            FailedPrecondition: it is a restore or finished, or its import was sent.
+        """
+
+        def change(tx: Transaction, run: Run) -> list[Event]:
+            # The epoch is new already: whoever advances the run can note no intent, and so sends nothing.
+            now = self._clock()
+            return schedule.reschedule(tx, run, schedule.wanted(request.schedule_time, now), caller, now)
 
         return await self._change(request.name, once, change)
 
@@ -462,7 +480,7 @@ class Deployment:
         self,
         name: str,
         once: Once,
-        change: Callable[[Transaction, Run], Event],
+        change: Callable[[Transaction, Run], Event | list[Event]],
     ) -> Run:
         """Change a run as one transaction, and fence off whoever is advancing it."""
         names.parse("run", name)
@@ -473,8 +491,8 @@ class Deployment:
             if tx.run(name) is None:
                 raise not_found(name, "pipelinehost run list")
             run, epoch = tx.claim_run(name)
-            event = change(tx, run)
-            run = tx.save_run(run, [event], epoch=epoch)
+            told = change(tx, run)
+            run = tx.save_run(run, told if isinstance(told, list) else [told], epoch=epoch)
             once.remember(tx, run)
             return run
 

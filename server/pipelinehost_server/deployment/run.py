@@ -52,7 +52,7 @@ from pipelinehost_dataverse.webapi import (
     hush,
 )
 from pipelinehost_server import rules
-from pipelinehost_server.deployment import gates
+from pipelinehost_server.deployment import gates, schedule
 from pipelinehost_server.deployment.environments import Environments
 from pipelinehost_server.deployment.findings import finding, subject
 from pipelinehost_server.deployment.journal import CANCEL, HOST, WISHED, Changed, Journal, settings_key
@@ -167,11 +167,13 @@ class Execution:
             await journal.step(Step.KIND_EXPORT, Run.STATE_VALIDATING, self._export)
         await journal.step(Step.KIND_VALIDATE, Run.STATE_VALIDATING, self._validate)
         if not gates.begun(self._store.reads, journal.run):
-            await self._pass(gates.BEFORE_IMPORT)
-        await journal.take_target(self._require_requester)
+            await self._come_to_import()
         try:
+            await journal.take_target(self._require_turn)
             await journal.step(Step.KIND_IMPORT, Run.STATE_DEPLOYING, self._import)
         except Changed:
+            # Only time has changed: it waits, and what was validated and approved stands.
+            await journal.rest(lambda tx, run: schedule.come_to(tx, run, self._clock()))
             await journal.validate_again("what was validated and approved has changed")
         await journal.skip(Step.KIND_PUBLISH, "managed solutions arrive published")
         await journal.step(Step.KIND_VERIFY, Run.STATE_DEPLOYING, self._verify)
@@ -189,6 +191,26 @@ class Execution:
             await self.journal.rest(lambda tx, run: gates.come_to(tx, run, kinds, now))
         if self.journal.run.gates:
             self._require_requester(self._store.reads)
+
+    async def _come_to_import(self) -> None:
+        """Pass all that a validated run may have to wait for.
+
+        Raises:
+            Parked: it waits, or nobody decided in time.
+        """
+        run, reads = self.journal.run, self._store.reads
+        rests = run.state in (Run.STATE_AWAITING_GATE, Run.STATE_SCHEDULED)
+        if rests or not schedule.may_import(reads, run, self._clock()):
+            now = self._clock()
+            await self.journal.rest(lambda tx, run: schedule.before_import(tx, run, now))
+        if rests or run.gates:
+            self._require_requester(reads)
+
+    def _require_turn(self, reads: Reads) -> None:
+        """Stops a run that may not go on, and lets one wait that may not go on yet."""
+        self._require_requester(reads)
+        if schedule.wait_of(reads, self.journal.run, self._clock()) is not None:
+            raise Changed
 
     async def _restore(self) -> None:
         journal = self.journal
@@ -348,7 +370,11 @@ class Execution:
             raise Stopped(environment_finding(error, where, Step.KIND_IMPORT)) from error
         if run.stage and merged.sha256(self._encryption.fingerprint) != run.settings_sha256 and run.gates:
             raise Changed
-        await journal.note("import.intent", intent.to_json().encode(), gates.may_import)
+        await journal.note(
+            "import.intent",
+            intent.to_json().encode(),
+            lambda tx, run: schedule.may_import(tx, run, self._clock()),
+        )
         try:
             operation = await api.telling(_give_up).start_import(
                 package,

@@ -18,6 +18,7 @@ from pipelinehost_server.store.migrations import StoreTooNew
 from pipelinehost_server.store.once import Once
 from pipelinehost_server.store.reads import VISIBLE, Committed, Key, Kind, Operator, Reach, Reads
 from pipelinehost_server.store.record import Snapshot
+from pipelinehost_server.store.tables import RESTING
 from pipelinehost_server.store.transaction import (
     KEEP,
     PEER,
@@ -33,6 +34,7 @@ from pipelinehost_server.store.writer import Listener, Writer
 __all__ = [
     "KEEP",
     "PEER",
+    "RESTING",
     "VISIBLE",
     "EnvironmentHeld",
     "Fenced",

@@ -137,11 +137,12 @@ _DUE = text(
         _UNFINISHED,
         tables.Run.state != SQL(str(resources_pb2.Run.STATE_WAITING_FOR_TARGET)),
         tables.Run.state != SQL(str(resources_pb2.Run.STATE_UNKNOWN)),
-        tables.Run.state != SQL(str(resources_pb2.Run.STATE_AWAITING_GATE)),
+        tables.Run.state.not_in([SQL(str(state)) for state in tables.RESTING]),
     ).limit(ANY)
 )
 _RESTING = text(
-    _UNFINISHED_RUNS.where(_UNFINISHED, tables.Run.state == SQL(str(resources_pb2.Run.STATE_AWAITING_GATE)))
+    # The plus keeps SQLite with the index of what is unfinished, which has the order.
+    _UNFINISHED_RUNS.where(_UNFINISHED, SQL(f'+"t1"."state" IN {tables.RESTING}'))
 )
 _UPLOADERS = text(
     tables.Uploader.select(tables.Uploader.principal)
@@ -508,13 +509,13 @@ class Reads:
         """Names of the runs that can be advanced now.
 
         For each environment that nobody has, the first run that waits for it; then unfinished runs that
-        neither wait, for their target or at a gate, nor are unknown, oldest first. At most ``limit`` of
+        neither wait, for their target, people or a time, nor are unknown, oldest first. At most ``limit`` of
         either sort, so that neither hides the other.
         """
         return self._names(_FIRST_IN_QUEUE, limit) + self._names(_DUE, limit)
 
     def resting_runs(self) -> list[str]:
-        """Names of the runs that wait at a gate, oldest first."""
+        """Names of the runs that wait for people or for a time, oldest first."""
         return self._names(_RESTING)
 
     def gate_notes(self, run: str) -> list[resources_pb2.GateNote]:

@@ -27,6 +27,10 @@ FINISHED: Final = 9
 """``Run.State`` from which on a run is finished; written out in the schema's partial indexes."""
 
 
+RESTING: Final = (3, 4)
+"""``Run.State`` of a run that waits for people or for a time; it is in nobody's way."""
+
+
 class _Query(Protocol):
     def sql(self) -> tuple[str, list[object]]: ...
 

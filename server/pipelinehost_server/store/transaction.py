@@ -18,7 +18,7 @@ from pipelinehost.v1 import pipeline_host_pb2, resources_pb2
 from pipelinehost.v1.errors_pb2 import ErrorReason
 from pipelinehost_server.store import record, tables
 from pipelinehost_server.store.reads import Reach, Reads
-from pipelinehost_server.store.tables import ANY, FINISHED, body, frame, insert, text
+from pipelinehost_server.store.tables import ANY, FINISHED, RESTING, body, frame, insert, text
 
 REQUEST_KEPT_SECONDS: Final = 8 * 24 * 3600
 """How long the answer to a request with a ``request_id`` is remembered: seven days and one to spare."""
@@ -423,7 +423,8 @@ class Transaction(Reads):
     ) -> resources_pb2.Run:
         """Replaces a run and appends what happened; stamps ``revision``.
 
-        A finished run has no environment and waits for none, whatever is asked.
+        A finished run, or one that waits for people or for a time, has no environment and stands in no queue,
+        whatever is asked.
 
         Args:
             run: as it is from now on.
@@ -437,7 +438,7 @@ class Transaction(Reads):
             Fenced: the run was claimed again since, or does not exist.
             EnvironmentHeld: another run has the environment.
         """
-        if run.state >= FINISHED:
+        if run.state >= FINISHED or run.state in RESTING:
             held, waiting = None, False
         if events:
             run.revision = self._sequence + len(events)

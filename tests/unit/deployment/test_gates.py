@@ -33,7 +33,7 @@ from pipelinehost.v1.resources_pb2 import (
     Step,
 )
 from pipelinehost_dataverse.solution import EnvironmentVariable, Table, VariableType, new_manifest, write
-from pipelinehost_server.deployment import dispatcher, gates
+from pipelinehost_server.deployment import dispatcher, gates, schedule
 from pipelinehost_server.deployment.journal import Journal, settings_key
 from pipelinehost_server.store import Reads, Transaction
 
@@ -391,7 +391,7 @@ async def test_every_change_of_what_was_approved_voids_the_approval(host: Host, 
     run = await waiting(host)
     await host.deployment.stop()  # nobody goes on with it
     run = await approve(host, run, "ada")
-    assert gates.may_import(host.store.reads, run)
+    assert schedule.may_import(host.store.reads, run, time.time_ns())
 
     def job(tx: Transaction) -> Run:
         changed, epoch = tx.claim_run(run.name)
@@ -403,7 +403,7 @@ async def test_every_change_of_what_was_approved_voids_the_approval(host: Host, 
         return tx.save_run(changed, [], epoch=epoch)
 
     changed = await host.store.write(job)
-    assert not gates.may_import(host.store.reads, changed)
+    assert not schedule.may_import(host.store.reads, changed, time.time_ns())
     now = time.time_ns()
     events = await host.store.write(lambda tx: gates.come_to(tx, changed, gates.BEFORE_IMPORT, now))
     assert [Event.Kind.Name(e.kind) for e in events] == [
@@ -419,6 +419,8 @@ def test_nothing_that_a_run_does_is_left_out_of_the_mutations() -> None:
     told = {
         "name", "state", "pipeline", "note", "attempt", "steps", "error", "error_count", "warning_count",
         "previous_version", "revision", "create_time", "start_time", "end_time", "gates",
+        # An approval says what, not when.
+        "schedule_time", "wait",
     }  # fmt: skip
     inputs = {
         "artifact", "version", "settings_sha256", "import_mode", "overwrite_customizations",

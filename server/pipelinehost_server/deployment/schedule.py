@@ -1,0 +1,149 @@
+"""When a run may go on: at its own time.
+
+Like the gates everything here happens within a transaction of somebody else: of the run that comes to its
+time, or of the caller who gives it another one. So a time that has come, another time and a cancel exclude
+each other. Times are compared with the host's clock and nothing else: one that is put forward or back lets a
+run go on earlier or later, and never twice.
+"""
+
+from __future__ import annotations
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from pipelinehost.errors import FailedPrecondition, InvalidArgument, Violation
+from pipelinehost.v1.errors_pb2 import ErrorReason
+from pipelinehost.v1.resources_pb2 import Event, Gate, Run, RunChange
+from pipelinehost_server import rules
+from pipelinehost_server.deployment import gates
+from pipelinehost_server.deployment.journal import HOST, moved, put_aside
+from pipelinehost_server.store import Reads
+
+MOST_DAYS = 400
+"""How far ahead a run may be scheduled."""
+_SECOND = 10**9
+_DAY = 24 * 3600 * _SECOND
+
+
+def wanted(asked: Timestamp, now: int) -> Timestamp | None:
+    """The time that a request asks for; None where it asks for none, or for one that has passed.
+
+    Raises:
+        InvalidArgument: it lies too far ahead.
+    """
+    at = asked.seconds * _SECOND + asked.nanos
+    if at <= now:
+        return None
+    if at > now + MOST_DAYS * _DAY:
+        told = f"is more than {MOST_DAYS} days ahead"
+        raise InvalidArgument(
+            ErrorReason.ERROR_REASON_INVALID_FIELD,
+            f"schedule_time: {told}",
+            violations=[Violation("schedule_time", told)],
+        )
+    return rules.timestamp(at)
+
+
+def wait_of(reads: Reads, run: Run, now: int) -> Run.Wait | None:
+    """What keeps a run from its import now; None where nothing does."""
+    del reads
+    if run.HasField("schedule_time") and now < run.schedule_time.ToNanoseconds():
+        return Run.Wait(until=run.schedule_time, reason="that is its time")
+    return None
+
+
+def come_to(reads: Reads, run: Run, now: int) -> list[Event]:
+    """Let a run come to its time: wait for it, or go on.
+
+    Returns:
+        What happened; nothing where the run goes on, or waits as before.
+    """
+    wait = wait_of(reads, run, now)
+    if wait is None:
+        return [moved(run, Run.STATE_QUEUED, HOST)] if run.state == Run.STATE_SCHEDULED else []
+    if run.state == Run.STATE_SCHEDULED and run.wait == wait:
+        return []
+    event = put_aside(run, Run.STATE_SCHEDULED, f"waits {told(wait)}")
+    run.wait.CopyFrom(wait)
+    return [event]
+
+
+def before_import(reads: Reads, run: Run, now: int) -> list[Event]:
+    """Let a validated run come to all that it may have to wait for before it asks for its target.
+
+    First the approval gate, then its time, then the pre-deployment gate. Who waits at that last gate
+    already stays there: what has been decided stands.
+    """
+    approval, last = gates.BEFORE_IMPORT
+    if not gates.stands(reads, run, approval):
+        return gates.come_to(reads, run, (approval,), now)
+    if not _asked_last(run, last) and wait_of(reads, run, now) is not None:
+        return come_to(reads, run, now)
+    return gates.come_to(reads, run, (last,), now)
+
+
+def _asked_last(run: Run, last: Gate.Kind) -> bool:
+    status = gates.waiting_at(run)
+    return status is not None and status.kind == last
+
+
+def may_import(reads: Reads, run: Run, now: int) -> bool:
+    """Whether an import may be sent now: a restore waits for nothing."""
+    return not run.stage or (
+        gates.all_stand(reads, run, gates.BEFORE_IMPORT) and wait_of(reads, run, now) is None
+    )
+
+
+def wake_time(run: Run) -> int | None:
+    """When a waiting run is to be looked at by itself: nanoseconds since 1970; None where never."""
+    if run.state == Run.STATE_SCHEDULED:
+        return run.wait.until.ToNanoseconds() if run.wait.HasField("until") else None
+    status = gates.waiting_at(run)
+    return status.expire_time.ToNanoseconds() if status is not None else None
+
+
+def reschedule(reads: Reads, run: Run, at: Timestamp | None, caller: str, now: int) -> list[Event]:
+    """Give a run another time, or none; one that waits for its target keeps its place if it need not wait.
+
+    Returns:
+        What happened; last that it was given another time.
+
+    Raises:
+        FailedPrecondition: it is a restore or finished, or its import may have been received.
+    """
+    if not rules.schedulable(run, sent=gates.begun(reads, run)):
+        raise _not_schedulable(run)
+    was, events = _words(run), list[Event]()
+    run.ClearField("schedule_time")
+    if at is not None:
+        run.schedule_time.CopyFrom(at)
+    if run.state in (Run.STATE_SCHEDULED, Run.STATE_WAITING_FOR_TARGET, Run.STATE_DEPLOYING):
+        events = come_to(reads, run, now)
+    change = RunChange(to=run.state, artifact=run.artifact, version=run.version, attempt=run.attempt)
+    setattr(change, "from", run.state)
+    event = Event(kind=Event.KIND_RUN_RESCHEDULED, actor=caller, subject=run.name, run=change)
+    event.message = f"{_words(run)}; before: {was}"
+    return [*events, event]
+
+
+def told(wait: Run.Wait) -> str:
+    """A wait in words: until when, and why."""
+    return (f"until {wait.until.ToJsonString()}" if wait.HasField("until") else "") + f": {wait.reason}"
+
+
+def _words(run: Run) -> str:
+    return run.schedule_time.ToJsonString() if run.HasField("schedule_time") else "as soon as possible"
+
+
+def _not_schedulable(run: Run) -> FailedPrecondition:
+    if not run.stage:
+        why, remedy = "it is a restore, and these do not wait.", "Cancel it, and restore later."
+    elif run.state in rules.FINISHED:
+        why, remedy = "it is finished.", "Deploy anew, with the time that you want."
+    else:
+        why, remedy = "its import was sent.", "Wait for its end."
+    return FailedPrecondition(
+        ErrorReason.ERROR_REASON_RUN_NOT_SCHEDULABLE,
+        f"{run.name} is {rules.state_name(run.state)}: {why}",
+        remedy=remedy,
+        metadata={"resource": run.name},
+    )
