@@ -64,6 +64,7 @@ DescribeSolution stage      DDDDDD   DDDDDD  ....NN  ....NN  .....N
 ValidateDeployment          DDDDDD   DDDDDD  ...DNN  ...DNN  .....N
 Deploy                      DDDDDD   DDDDDD  ...DNN  ...DNN  .....N
 CancelRun                   DDDDDD   DDDDDD  ...DNN  ...DNN  .....N
+RescheduleRun               DDDDDD   DDDDDD  ...DNN  ...DNN  .....N
 RetryRun                    DDDDDD   DDDDDD  ...DNN  ...DNN  .....N
 Approve                     DDDDDD   DDD.NN  DDD.NN  DDD.NN  DDD.DN
 Reject                      DDDDDD   DDD.NN  DDD.NN  DDD.NN  DDD.DN
@@ -254,6 +255,7 @@ def request_for(world: World, row: str, who: Somebody) -> Any:
         "ValidateDeployment": lambda: api.ValidateDeploymentRequest(deployment=deploy),
         "Deploy": lambda: deploy,
         "CancelRun": lambda: api.CancelRunRequest(name=run),
+        "RescheduleRun": lambda: api.RescheduleRunRequest(name=run),
         "RetryRun": lambda: api.RetryRunRequest(name=run),
         "Approve": lambda: api.ApproveRequest(name=run, bound_sha256="of something else"),
         "Reject": lambda: api.RejectRequest(name=run, comment="no"),
