@@ -226,10 +226,37 @@ def test_an_approval_is_void_when_an_approver_may_not_decide_any_more(lost: str,
     assert [d.principal for d in now.gates[0].decisions] == []
 
 
-def waiting(town: Town) -> Run:
-    artifact = town.call("UploadArtifact", iter(parts(package())), token=town.ada)
-    run: Run = town.call("Deploy", api.DeployRequest(pipeline=SALES, artifact=artifact.name), token=town.ada)
+def waiting(town: Town, token: str | None = None) -> Run:
+    """A run that waits at its first gate."""
+    artifact = town.call("UploadArtifact", iter(parts(package())), token=token or town.ada)
+    request = api.DeployRequest(pipeline=SALES, artifact=artifact.name)
+    run: Run = town.call("Deploy", request, token=token or town.ada)
     return town.until(run, Run.STATE_AWAITING_GATE)
+
+
+@pytest.mark.parametrize("whose", ["requester", "approver"])
+def test_another_person_behind_a_service_does_not_make_it_somebody_elses(whose: str, gated: Town) -> None:
+    """Between the request and the decision an administrator puts somebody else behind the service."""
+    service = {"kind": Principal.KIND_SERVICE, "person": "principals/carl"}
+    slug = "build" if whose == "requester" else "robot"
+    secret = gated.person(slug, "MAKER", **service)
+    request = api.UpdatePipelineRequest(
+        pipeline=gated.call("GetPipeline", api.GetPipelineRequest(name=SALES))
+    )
+    shared = Share(principal=f"principals/{slug}", access=Share.ACCESS_RUN)
+    both = [shared, Share(principal="principals/carl", access=Share.ACCESS_RUN)]
+    request.pipeline.shares.extend(both)
+    if whose == "approver":
+        request.pipeline.stages[0].gates[0].approvers.append("principals/robot")
+    gated.call("UpdatePipeline", request)
+    gated.update("carl", role=Principal.ROLE_USER)
+    carl: str = gated.carl  # type: ignore[attr-defined]  # set by the fixture
+    asks, decides = (secret, carl) if whose == "requester" else (carl, secret)
+    run = waiting(gated, asks)
+    gated.update(slug, person="principals/dora")
+    with pytest.raises(errors.PermissionDenied) as refused:
+        approve(gated, run, decides)
+    assert refused.value.reason_name == "SELF_APPROVAL"
 
 
 def test_who_is_gone_leaves_nothing_to_the_next_one_of_that_name(town: Town) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pipelinehost import names
 from pipelinehost.errors import Aborted, FailedPrecondition, InvalidArgument, PermissionDenied, Violation
 from pipelinehost.v1.errors_pb2 import ErrorReason
-from pipelinehost.v1.pipeline_host_pb2 import ApproveRequest, RejectRequest
+from pipelinehost.v1.pipeline_host_pb2 import ApproveRequest, ListEventsResponse, RejectRequest
 from pipelinehost.v1.resources_pb2 import (
     Artifact,
     Environment,
@@ -34,7 +34,7 @@ from pipelinehost_server.deployment.journal import (
     moved,
     put_aside,
 )
-from pipelinehost_server.store import Reads, Transaction
+from pipelinehost_server.store import Operator, Reads, Transaction
 
 BEFORE_EXPORT = (Gate.KIND_PRE_EXPORT,)
 BEFORE_IMPORT = (Gate.KIND_APPROVAL, Gate.KIND_PRE_DEPLOYMENT)
@@ -43,6 +43,8 @@ COMMENT, NOTE = 500, 4_000
 """Most characters of a comment, which the run carries, and of a note."""
 _CHANGED = "what was approved has changed: the decisions do not count any more"
 _LOST = "not all who approved may decide any more: their decisions do not count"
+_CHANGES = 1_000
+"""Changes of a principal that are looked at, from when a run was asked for."""
 Clock = Callable[[], int]
 """Nanoseconds since 1970; whoever needs the time of a decision asks the one clock of the deployment."""
 
@@ -260,7 +262,7 @@ def _counting(reads: Reads, run: Run, gate: Gate, status: GateStatus) -> list[Ga
             who is not None
             and who.role >= access.Permission.VIEW
             and is_approver(reads, gate, decision.principal)
-            and not any(same_person(reads, own, decision.principal) for own, _ in _makers(reads, run))
+            and not any(_ever_same(reads, own, decision.principal, run) for own, _ in _makers(reads, run))
             and not any(same_person(reads, d.principal, decision.principal) for d in found)
         ):
             found.append(decision)
@@ -272,6 +274,24 @@ def _makers(reads: Reads, run: Run) -> list[tuple[str, str]]:
     artifact = reads.artifact(run.artifact) or Artifact()
     made = [(who, "made its artifact") for who in (artifact.creator, *reads.uploaders(run.artifact)) if who]
     return [(run.requester, "asked for this run"), *made]
+
+
+def _ever_same(reads: Reads, one: str, other: str, run: Run) -> bool:
+    """Whether a person is behind both now, or was since the run was asked for, by the record."""
+    return not _people(reads, one, run).isdisjoint(_people(reads, other, run))
+
+
+def _people(reads: Reads, name: str, run: Run) -> set[str]:
+    since = run.create_time.ToNanoseconds()
+    asked: list[tuple[str, Operator, object]] = [
+        ("subject", "=", _full(name)),
+        ("kind", "=", Event.KIND_PRINCIPAL_UPDATED),
+        ("time", ">=", since),
+    ]
+    rows, _ = reads.page("event", where=asked, limit=_CHANGES)
+    changes = ListEventsResponse.FromString(rows).events
+    behind = [_person(reads, name), *(event.principal_before.person or name for event in changes)]
+    return {_full(person) for person in behind}
 
 
 def is_approver(reads: Reads, gate: Gate, caller: str) -> bool:
@@ -337,7 +357,7 @@ def _require_approver(reads: Reads, run: Run, gate: Gate, caller: str) -> None:
             remedy=f"Ask one of its approvers: {', '.join(gate.approvers)}.",
         )
     for who, did in _makers(reads, run):
-        if same_person(reads, who, caller):
+        if _ever_same(reads, who, caller, run):
             raise PermissionDenied(
                 ErrorReason.ERROR_REASON_SELF_APPROVAL,
                 f"{caller} {did}, and nobody approves their own request.",
