@@ -279,6 +279,36 @@ async def test_an_identity_that_was_taken_away_is_nobodys_at_once(
     assert store.reads.secret("written") is None
 
 
+LOOKALIKES = (
+    "Ada",
+    "ADA",
+    " ada",
+    "ada ",
+    "ada\0",
+    "ada\u200b",
+    "\u202eada",
+    "\uff41da",
+    "\u0430da",
+    "ad\u00e1",
+    "ada\u0301",
+    "%61da",
+    "ada' OR '1'='1",
+    "",
+)
+
+
+@pytest.mark.parametrize("subject", LOOKALIKES)
+async def test_a_subject_that_looks_alike_is_somebody_else(
+    subject: str, store: Store, tmp_path: Path
+) -> None:
+    access = Access(store, b"a secret", _Issuer())  # type: ignore[arg-type]  # all that is used of one
+    identities = [Identity(issuer=_Issuer.name, subject=known) for known in ("ada", "ad\u00e0")]
+    ada = await person(store, "ada", identities=identities)
+    assert access.identify("ada").name == ada
+    with pytest.raises(Unauthenticated):
+        access.identify(subject)
+
+
 async def test_a_token_that_is_revoked_or_expires_before_the_job_denies(store: Store, tmp_path: Path) -> None:
     access = opened(store, tmp_path)
     await a_runner(store, access)
