@@ -234,6 +234,40 @@ def waiting(town: Town, token: str | None = None) -> Run:
     return town.until(run, Run.STATE_AWAITING_GATE)
 
 
+def test_a_pipeline_of_the_same_name_does_not_bring_its_own_gate_to_an_old_run(gated: Town) -> None:
+    """Its owner may neither weaken the gate nor use the target, but delete it and make another one."""
+    dora, eric = gated.dora, gated.eric  # type: ignore[attr-defined]  # set by the fixture
+    run = waiting(gated)
+    gated.update("ada", role=Principal.ROLE_VIEWER)
+    for token in (dora, eric):
+        approve(gated, run, token)
+    gated.until(run, Run.STATE_FAILED)
+    gated.update("ada", role=Principal.ROLE_MAKER)
+    request = api.UpdateEnvironmentRequest()
+    request.environment.name = "environments/qa"
+    request.update_mask.paths.append("makers")
+    gated.call("UpdateEnvironment", request)
+    gated.environment("shed", makers=["principals/ada"])
+    gated.call("DeletePipeline", api.DeletePipelineRequest(name=SALES), token=gated.ada)
+    crony = gated.person("crony")
+    stage = Stage(
+        name=f"{SALES}/stages/qa",
+        environment="environments/shed",
+        gates=[
+            Gate(kind=Gate.KIND_APPROVAL, approvers=["principals/crony"]),
+            Gate(kind=Gate.KIND_PRE_DEPLOYMENT, approvers=["principals/crony"]),
+        ],
+    )
+    gated.call(
+        "CreatePipeline", api.CreatePipelineRequest(pipeline=pipeline(stages=[stage])), token=gated.ada
+    )
+    gated.call("RetryRun", api.RetryRunRequest(name=run.name), token=gated.ada)
+    gated.until(run, Run.STATE_AWAITING_GATE)
+    with pytest.raises(errors.PermissionDenied) as refused:
+        approve(gated, run, crony)
+    assert refused.value.reason_name == "NOT_AN_APPROVER"
+
+
 @pytest.mark.parametrize("whose", ["requester", "approver"])
 def test_another_person_behind_a_service_does_not_make_it_somebody_elses(whose: str, gated: Town) -> None:
     """Between the request and the decision an administrator puts somebody else behind the service."""

@@ -53,14 +53,15 @@ def asked(reads: Reads, run: Run, kind: Gate.Kind) -> Gate | None:
     """The gate of a kind that a run has to pass; None where there is none.
 
     A stage's gate counts as it is configured now, so that a run cannot outlive the policy that it was asked
-    under. A gate that was taken away meanwhile still holds the runs that were asked for while it was there.
+    under. A gate that was taken away meanwhile still holds the runs that were asked for while it was there;
+    so does that of a stage of this name which leads elsewhere by now, or is of another pipeline of this name.
     """
     for pipeline in (reads.pipeline(run.pipeline), reads.run_pipeline(run.name)):
-        index = rules.stage_index(pipeline, run.stage) if pipeline is not None else None
-        if pipeline is not None and index is not None:
-            for gate in pipeline.stages[index].gates:
-                if gate.kind == kind:
-                    return gate
+        for stage in pipeline.stages if pipeline is not None else ():
+            if stage.name == run.stage and stage.environment == run.target_environment:
+                for gate in stage.gates:
+                    if gate.kind == kind:
+                        return gate
     return None
 
 
