@@ -474,6 +474,8 @@ class Bed:
         name = " ".join(w for w in words[:2] if w.replace("-", "").isalpha())
         told = ended.stdout.decode()
         told = expect(told) if expect is not None else told
+        with self._lock:
+            self.record.outcomes[f"command line {ended.returncode}"] += 1
         if b"Traceback" in ended.stderr:
             self.trouble(f"pipelinehost {name} failed: {ended.stderr[-300:]!r}")
         self.heard(f"output of pipelinehost {name}", told.encode())

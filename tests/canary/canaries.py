@@ -220,11 +220,14 @@ _ESCAPE = re.compile(rb"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|([0-3][0-7]{2})
 _RUN = re.compile(rb"[A-Za-z0-9+/_-]{16,}")
 _HEX = re.compile(rb"[0-9a-fA-F]{16,}")
 _WRAP = re.compile(rb"(?<=[A-Za-z0-9+/_-])(?:\r?\n|\\n)[ \t]*(?=[A-Za-z0-9+/_-])")
+_BREAK = re.compile(rb"[ \t|]*\r?\n[ \t|]*")
 _STREAM = re.compile(rb"\x1f\x8b\x08|\x78[\x01\x5e\x9c\xda]|PK\x03\x04")
 _STANDARD = bytes.maketrans(b"-_", b"+/")
 
 
 def _decoded(form: bytes) -> Iterator[tuple[str, bytes]]:
+    if b"\n" in form:  # a terminal's lines are cut anywhere
+        yield "unwrapped", _BREAK.sub(b"", form)
     if b"%" in form:
         yield "percent", unquote_to_bytes(form)
     if b"\\" in form:

@@ -37,6 +37,7 @@ class Result:
 OUTCOMES = (
     *("run SUCCEEDED", "run FAILED IMPORT_FAILED", "run FAILED SIGN_IN_FAILED", "run FAILED VARIABLE_TYPE"),
     *("call INVALID_ARGUMENT", "call UNAUTHENTICATED", "call FAILED_PRECONDITION", "call NOT_FOUND"),
+    *("command line 0", "command line 1"),
 )
 """What must have happened, for otherwise the operations did not do what they are for."""
 SURFACES = ("answer", "error", "metadata", "output", "errors", "file", "database", "process", "name")
@@ -77,7 +78,7 @@ def fly(
         for run in bed.runs[-200:]:
             for method in ("ListFindings", "ListRunSettings"):
                 bed.call(method, getattr(api, f"{method}Request")(run=run))
-        bed.call("ExportEvents", api.ExportEventsRequest())
+        bed.call("ExportEvents", api.ExportEventsRequest(), seconds=900)
         bed.call("VerifyEvents", api.VerifyEventsRequest())
         bed.processes()
         bed.database()

@@ -28,6 +28,7 @@ WAYS: dict[str, Callable[[bytes], bytes]] = {
     "address in JSON in JSON": lambda raw: quote(json.dumps(json.dumps(raw.decode()))).encode(),
     "XML in an address": lambda raw: quote(html.escape(raw.decode())).encode(),
     "text format of a message": lambda raw: str(Event(message=raw.decode())).encode(),
+    "lines of a terminal": lambda raw: b"\n      ".join(raw[at : at + 7] for at in range(0, len(raw), 7)),
     "a message": lambda raw: Event(message=raw.decode()).SerializeToString(),
     "a file in a package": lambda raw: write(new_manifest("A", "1.0"), WebResource("cts_/a.js", raw)),
     "the first half": lambda raw: raw[: len(raw) // 2 + 8],
