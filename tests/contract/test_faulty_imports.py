@@ -23,7 +23,7 @@ from tests.contract.faulty import Faulty, Kind
 
 from pipelinehost.v1.pipeline_host_pb2 import DeployRequest, ResolveRunRequest, RestoreArtifactRequest
 from pipelinehost.v1.resources_pb2 import Environment, Pipeline, Run, Stage, Step
-from pipelinehost_dataverse.emulator import EmbeddedEnvironment
+from pipelinehost_dataverse.emulator import EmbeddedEnvironment, InProcess
 from pipelinehost_dataverse.solution import Column, Table, new_manifest, write
 from pipelinehost_dataverse.webapi import Policy, WebApi
 from pipelinehost_server import rules
@@ -89,7 +89,7 @@ class FaultyEnvironments(Environments):
         if lane.faulty is None:
             lane.embedded = embedded = self._embedded[environment.name]
             embedded._honour_import_job_id = lane.honours
-            inner = httpx.ASGITransport(embedded.app, raise_app_exceptions=False)
+            inner = InProcess(embedded.app)
             lane.faulty = Faulty(inner, lane.plan, late=2 * TIMEOUT)
             policy = Policy(action_seconds=TIMEOUT, read_seconds=TIMEOUT, jitter=lambda: 0.0)
             self._faulty_api[environment.name] = WebApi(

@@ -67,7 +67,7 @@ class EmbeddedEnvironment:
     """An environment in one SQLite file that answers the Dataverse Web API.
 
     Use ``open`` and ``close``, or a ``with`` statement. ``app`` is an ASGI application; it may be served by
-    uvicorn or called in process through ``httpx.ASGITransport``. Accepted operations are rows: they outlive
+    uvicorn or called in process through ``InProcess``. Accepted operations are rows: they outlive
     a kill, and opening the file runs those that did not finish, from their start.
 
     Attributes:

@@ -44,7 +44,7 @@ What it raises comes out of the call in place of the wait.
 
 OFF_LOOP = 2**20
 """Bytes from which encoding and parsing leave the event loop."""
-_CHUNK = 3 * 2**20  # a multiple of 3, so that the base64 of the parts is the base64 of the whole
+_CHUNK = 3 * 2**18  # a multiple of 3, so that the base64 of the parts is the base64 of the whole
 _TEXT_CHUNK = 2**20  # a multiple of 4, likewise
 _ERROR_BYTES = 64 * 1024
 

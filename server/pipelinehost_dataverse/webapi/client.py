@@ -108,7 +108,7 @@ class WebApi:
                 Plain http is for loopback, or where ``transport`` is given.
             connectivity_url: the address that lists connections, where there is one.
             token: gives bearer tokens for a scope; None for embedded environments.
-            transport: in place of the network, e.g. ``httpx.ASGITransport(app, raise_app_exceptions=False)``.
+            transport: in place of the network, e.g. the emulator's ``InProcess``.
             policy: timeouts, budgets and caps.
 
         Raises:

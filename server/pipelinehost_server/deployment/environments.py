@@ -23,7 +23,7 @@ from pipelinehost.v1.resources_pb2 import (
 )
 from pipelinehost.v1.resources_pb2 import SignIn as SignInMessage
 from pipelinehost_dataverse import sign_in, webapi
-from pipelinehost_dataverse.emulator import EmbeddedEnvironment, EnvironmentInUseError
+from pipelinehost_dataverse.emulator import EmbeddedEnvironment, EnvironmentInUseError, InProcess
 from pipelinehost_dataverse.sign_in import SignIn, SignInFailed, Tokens
 from pipelinehost_dataverse.webapi import AnswerLost, DataverseError, EnvironmentUnreachable, WebApi
 from pipelinehost_server import rules
@@ -93,8 +93,7 @@ class Environments:
             else:
                 embedded = await asyncio.to_thread(self._open_file, environment)
                 self._embedded[environment.name] = embedded
-                transport = httpx.ASGITransport(app=embedded.app, raise_app_exceptions=False)
-                api = WebApi(_IN_PROCESS, connectivity_url=_IN_PROCESS, transport=transport)
+                api = WebApi(_IN_PROCESS, connectivity_url=_IN_PROCESS, transport=InProcess(embedded.app))
             self._open[environment.name] = (wanted, api)
             return api
 
