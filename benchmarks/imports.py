@@ -1,4 +1,4 @@
-"""What others feel while the largest real package is imported into an embedded environment."""
+"""What others feel while the largest real package is imported: into environments of the host, and beside."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import multiprocessing
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from statistics import median
 
+import httpx
 from tests.conftest import REAL_SOLUTIONS
-from tests.e2e.processes import HostProcess
+from tests.e2e.processes import EmulatorProcess, HostProcess
 from tests.e2e.test_real_packages import fill
 
 from benchmarks.bare import running
@@ -20,8 +22,16 @@ from benchmarks.http2 import Connection, one
 from benchmarks.unary import SERVICE
 from pipelinehost import Client
 from pipelinehost.v1.pipeline_host_pb2 import GetRunRequest
-from pipelinehost.v1.resources_pb2 import DeploymentSettings, Environment, Pipeline, Run, Stage, Step
-from pipelinehost_dataverse.solution import Column, Table, new_manifest, write
+from pipelinehost.v1.resources_pb2 import (
+    DeploymentSettings,
+    Environment,
+    Pipeline,
+    Run,
+    Setting,
+    Stage,
+    Step,
+)
+from pipelinehost_dataverse.solution import Column, Table, new_manifest, read, write
 
 REAL = REAL_SOLUTIONS / "valid" / "CenterofExcellenceCoreComponents_2_1_6_managed.zip"
 TARGETS = 7
@@ -29,6 +39,17 @@ IDLE_SECONDS = 5.0
 PAUSE = 0.002
 BOUND = 0.010
 TIMES = 5.0
+_ENOUGH = "99.0.0.0"
+"""A version that is high enough for whatever needs it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A package, the solutions that it needs, and the environments that it goes to."""
+
+    package: Path
+    apps: list[str]
+    targets: list[str] = field(default_factory=lambda: [f"target-{number}" for number in range(TARGETS)])
 
 
 class _Interval(HostProcess):
@@ -53,15 +74,20 @@ def measure() -> Iterator[Figure]:
             print("  (the folder with real packages beside the repository is missing: a package is built)")
             package = folder / "package.zip"
             package.write_bytes(_built())
-        yield from _felt("as it is", HostProcess(folder / "own"), package, BOUND)
-        for seconds in (0.005, 0.0005):
-            host = _Interval(folder / str(seconds), seconds)
-            yield from _felt(f"switch interval {seconds * 1e3:g} ms", host, package, None)
+        apps = {d.required.solution.partition(" (")[0] for d in read(package).manifest.missing_dependencies}
+        work = _Work(package, sorted(apps - {""}))
+        yield from _felt("as it is", HostProcess(folder / "own"), work, BOUND)
+        yield from _felt("switch interval 5 ms", _Interval(folder / "interval", 0.005), work, None)
+        options = [word for app in work.apps for word in ("--app", f"{app}={_ENOUGH}")]
+        beside = EmulatorProcess(folder / "beside", *work.targets, options=tuple(options))
+        yield from _felt("in a process beside", HostProcess(folder / "host"), work, None, beside)
 
 
-def _felt(what: str, host: HostProcess, package: Path, bound: float | None) -> Iterator[Figure]:
-    with running(host), host.client() as client:
-        artifact, settings = _furnish(client, package)
+def _felt(
+    what: str, host: HostProcess, work: _Work, bound: float | None, beside: EmulatorProcess | None = None
+) -> Iterator[Figure]:
+    with running(host, *filter(None, [beside])), host.client() as client:
+        artifact, settings = _furnish(client, work, beside)
         token = (host.data / "admin-token").read_text().strip()
         asked = client.deploy("imports", artifact=artifact, settings=settings, stage="stage-0")
         client.wait(asked.name, timeout=300)
@@ -101,28 +127,51 @@ def _felt(what: str, host: HostProcess, package: Path, bound: float | None) -> I
     )
 
 
-def _furnish(client: Client, package: Path) -> tuple[str, DeploymentSettings]:
+def _furnish(client: Client, work: _Work, beside: EmulatorProcess | None) -> tuple[str, DeploymentSettings]:
     """A pipeline with as many stages as imports, each to an environment of its own that has what it needs."""
-    artifact = client.upload(package).name
-    needed = {
-        requirement.solution.partition(" (")[0]: "99.0.0.0"
-        for requirement in client.describe(artifact=artifact).requirements
-    }
-    names = [f"target-{number}" for number in range(TARGETS)]
-    for name in names:
+    artifact = client.upload(work.package).name
+    embedded = dict.fromkeys(work.apps, _ENOUGH) if beside is None else {}
+    for name in work.targets:
+        url = "" if beside is None else beside.url(name)
         client.create_environment(
-            Environment(name=f"environments/{name}", kind=Environment.KIND_TARGET, installed_apps=needed)
+            Environment(
+                name=f"environments/{name}",
+                kind=Environment.KIND_TARGET,
+                url=url,
+                connectivity_url=url,
+                installed_apps=embedded,
+            )
         )
     client.create_pipeline(
         Pipeline(
             name="pipelines/imports",
             stages=[
                 Stage(name=f"pipelines/imports/stages/stage-{n}", environment=f"environments/{name}")
-                for n, name in enumerate(names)
+                for n, name in enumerate(work.targets)
             ],
         )
     )
-    return artifact, fill(client, artifact, names)
+    if beside is None:
+        return artifact, fill(client, artifact, work.targets)
+    settings = fill(client, artifact, [])
+    connectors = {
+        s.name: s.connector_id
+        for s in client.describe(artifact=artifact).settings
+        if s.kind == Setting.KIND_CONNECTION_REFERENCE
+    }
+    for name in work.targets:
+        for reference in settings.connection_references:
+            # Only its own makers give connections to an environment that is not the host's.
+            answer = httpx.post(
+                f"{beside.url(name)}/connectivity/connections",
+                params={"api-version": "1"},
+                json={
+                    "name": reference.connection_id,
+                    "properties": {"apiId": connectors[reference.logical_name]},
+                },
+            )
+            answer.raise_for_status()
+    return artifact, settings
 
 
 def ask(pipe: Pipe, address: str, token: str, run: str) -> None:
