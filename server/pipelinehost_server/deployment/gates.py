@@ -21,6 +21,7 @@ from pipelinehost.v1.resources_pb2 import (
     GateDecision,
     GateNote,
     GateStatus,
+    Pipeline,
     Run,
     RunError,
     Step,
@@ -56,13 +57,10 @@ def asked(reads: Reads, run: Run, kind: Gate.Kind) -> Gate | None:
     under. A gate that was taken away meanwhile still holds the runs that were asked for while it was there;
     so does that of a stage of this name which leads elsewhere by now, or is of another pipeline of this name.
     """
-    for pipeline in (reads.pipeline(run.pipeline), reads.run_pipeline(run.name)):
-        for stage in pipeline.stages if pipeline is not None else ():
-            if stage.name == run.stage and stage.environment == run.target_environment:
-                for gate in stage.gates:
-                    if gate.kind == kind:
-                        return gate
-    return None
+    now, then = (p or Pipeline() for p in (reads.pipeline(run.pipeline), reads.run_pipeline(run.name)))
+    stages = [s for s in now.stages if s.environment == run.target_environment] + [*then.stages]
+    gates = (gate for stage in stages if stage.name == run.stage for gate in stage.gates)
+    return next((gate for gate in gates if gate.kind == kind), None)
 
 
 def bound(reads: Reads, run: Run, gate: Gate) -> str:

@@ -395,8 +395,9 @@ async def test_every_change_of_what_was_approved_voids_the_approval(host: Host, 
 
     def job(tx: Transaction) -> Run:
         changed, epoch = tx.claim_run(run.name)
-        if what == "stage":  # the other stage asks the same
+        if what == "stage":  # the other stage asks the same, and leads to the same
             pipeline = tx.pipeline(run.pipeline) or Pipeline()
+            pipeline.stages[1].environment = changed.target_environment
             pipeline.stages[1].gates.extend(pipeline.stages[0].gates)
             tx.put_pipeline(pipeline)
         MUTATIONS[what](tx, changed)
