@@ -43,6 +43,7 @@ from pipelinehost.v1.resources_pb2 import (
     EnvironmentHealth,
     Event,
     Finding,
+    Freeze,
     GateNote,
     GateStatus,
     ImportMode,
@@ -101,6 +102,8 @@ class Deployment(TypedDict, total=False):
     """Removes the unmanaged layer of the solution's components in the target."""
     schedule_time: datetime
     """The import is not sent before: a time of a zone, at most 400 days ahead."""
+    override_reason: str
+    """For administrators only: why it goes through freezes."""
     request_id: str
     """Repeating a call with the same id gives the same run. The Client makes one if it is left out."""
 
@@ -487,6 +490,43 @@ class Client:
         )
         self._call(self._host.DeletePipeline, request)
 
+    # Freezes
+
+    def freezes(self, filter: str = "", *, order_by: str = "", page_size: int = 200) -> Iterator[Freeze]:
+        """Freezes by name: those of the whole host, and those of pipelines that the caller sees."""
+        request = api.ListFreezesRequest(filter=filter, order_by=order_by, page_size=page_size)
+        return self._pages(self._host.ListFreezes, request, "freezes")
+
+    def freeze(self, name: str) -> Freeze:
+        """One freeze."""
+        full = name if name.startswith("freezes/") else names.freeze(name)
+        return self._call(self._host.GetFreeze, api.GetFreezeRequest(name=full))
+
+    def create_freeze(self, freeze: Freeze, *, validate_only: bool = False) -> Freeze:
+        """Freezes the whole host, a pipeline or a stage."""
+        request = api.CreateFreezeRequest(freeze=freeze, request_id=_new_id(), validate_only=validate_only)
+        return self._call(self._host.CreateFreeze, request)
+
+    def update_freeze(
+        self, freeze: Freeze, fields: Sequence[str] = (), *, validate_only: bool = False
+    ) -> Freeze:
+        """Changes the given fields, or all; over what was read only, where `freeze` has an etag."""
+        request = api.UpdateFreezeRequest(
+            freeze=freeze,
+            update_mask=FieldMask(paths=fields) if fields else None,
+            request_id=_new_id(),
+            validate_only=validate_only,
+        )
+        return self._call(self._host.UpdateFreeze, request)
+
+    def delete_freeze(self, name: str, *, etag: str = "", validate_only: bool = False) -> None:
+        """Ends a freeze for good: runs that waited for it go on."""
+        full = name if name.startswith("freezes/") else names.freeze(name)
+        request = api.DeleteFreezeRequest(
+            name=full, etag=etag, request_id=_new_id(), validate_only=validate_only
+        )
+        self._call(self._host.DeleteFreeze, request)
+
     # Solutions and artifacts
 
     def describe(
@@ -705,15 +745,20 @@ class Client:
         request = api.CancelRunRequest(name=_run(run), reason=reason, request_id=request_id or _new_id())
         return self._call(self._host.CancelRun, request)
 
-    def reschedule(self, run: str, at: datetime | None = None, *, request_id: str = "") -> Run:
+    def reschedule(
+        self, run: str, at: datetime | None = None, *, override_reason: str = "", request_id: str = ""
+    ) -> Run:
         """Gives a run another time, as long as its import was not sent.
 
         Args:
             run: the run.
             at: the import is not sent before, a time of a zone; None means as soon as possible.
+            override_reason: for administrators only: why it goes through freezes.
             request_id: repeating a call with the same id does it once.
         """
-        request = api.RescheduleRunRequest(name=_run(run), request_id=request_id or _new_id())
+        request = api.RescheduleRunRequest(
+            name=_run(run), override_reason=override_reason, request_id=request_id or _new_id()
+        )
         if at is not None:
             request.schedule_time.FromDatetime(at)
         return self._call(self._host.RescheduleRun, request)
@@ -851,6 +896,7 @@ class Client:
             note=deployment.get("note", ""),
             import_mode=ImportMode.IMPORT_MODE_UPDATE if deployment.get("update") else None,
             overwrite_customizations=deployment.get("overwrite_customizations", False),
+            override_reason=deployment.get("override_reason", ""),
             request_id=deployment.get("request_id") or _new_id(),
         )
         if (at := deployment.get("schedule_time")) is not None:

@@ -18,6 +18,7 @@ _PATTERNS = {
     "artifact": re.compile(r"artifacts/([0-9a-f]{64})"),
     "principal": re.compile(rf"principals/({SLUG})"),
     "token": re.compile(r"tokens/([0-9a-f]{8})"),
+    "freeze": re.compile(rf"freezes/({SLUG})"),
     "connection": re.compile(rf"environments/({SLUG})/connections/([A-Za-z0-9._-]{{1,100}})"),
 }
 _SHAPES = {
@@ -28,6 +29,7 @@ _SHAPES = {
     "artifact": "artifacts/{sha256}",
     "principal": "principals/{principal}",
     "token": "tokens/{token}",
+    "freeze": "freezes/{freeze}",
     "connection": "environments/{environment}/connections/{connection}",
 }
 _SLUG = re.compile(SLUG)
@@ -63,6 +65,11 @@ def principal(slug: str) -> str:
     return f"principals/{slug}"
 
 
+def freeze(slug: str) -> str:
+    """``freezes/{slug}``."""
+    return f"freezes/{slug}"
+
+
 def connection(environment_name: str, connection_id: str) -> str:
     """``{environment}/connections/{id}``, where the environment is given by its full name."""
     return f"{environment_name}/connections/{connection_id}"
@@ -87,8 +94,8 @@ def parse(kind: str, name: str, field: str = "name") -> tuple[str, ...]:
     """The variable parts of a resource name.
 
     Args:
-        kind: ``environment``, ``pipeline``, ``stage``, ``run``, ``artifact``, ``connection``, ``principal``
-            or ``token``.
+        kind: ``environment``, ``pipeline``, ``stage``, ``run``, ``artifact``, ``connection``, ``principal``,
+            ``token`` or ``freeze``.
         name: the name to read.
         field: path of the request's field, for the error.
 

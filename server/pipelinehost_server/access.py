@@ -60,6 +60,8 @@ class Relation(enum.Enum):
     OWNS = "share or delete"
     MAKES = "use, in pipelines of their own,"
     IS = "act as"
+    FREEZES = "freeze"
+    GOVERNS = "give"
 
 
 _REACH: Final = {
@@ -67,6 +69,7 @@ _REACH: Final = {
     Relation.RUNS: Reach.RUN,
     Relation.EDITS: Reach.EDIT,
     Relation.OWNS: Reach.OWN,
+    Relation.FREEZES: Reach.EDIT,
 }
 _LEAST: Final = {
     Reach.SEE: Permission.VIEW,
@@ -79,7 +82,8 @@ _LEAST: Final = {
 class Rule:
     """What an RPC asks of its caller: a role, and relations to the resources that the request names.
 
-    Administrators need no relation. A field that the request leaves empty asks for none.
+    Administrators need no relation. A field that the request leaves empty asks for none, but for FREEZES,
+    where it stands for the whole host. Nobody else may fill in a field that GOVERNS.
     """
 
     __slots__ = ("permission", "relations")
@@ -97,7 +101,7 @@ class Rule:
 _HOST = "/pipelinehost.v1.PipelineHost/"
 _ARTIFACTS = "/pipelinehost.v1.Artifacts/"
 _HEALTH = "/grpc.health.v1.Health/"
-_SEES, _RUNS, _EDITS, _OWNS, _MAKES, _IS = Relation
+_SEES, _RUNS, _EDITS, _OWNS, _MAKES, _IS, _FREEZES, _GOVERNS = Relation
 
 POLICY: Mapping[str, Rule] = {
     _HOST + "GetHost": Rule(Permission.SIGNED_IN),
@@ -128,16 +132,24 @@ POLICY: Mapping[str, Rule] = {
     _HOST + "CreatePipeline": Rule(Permission.MAKE),
     _HOST + "UpdatePipeline": Rule(Permission.MAKE, pipeline__name=_EDITS),
     _HOST + "DeletePipeline": Rule(Permission.MAKE, name=_OWNS),
+    _HOST + "GetFreeze": Rule(Permission.VIEW, name=_SEES),
+    _HOST + "ListFreezes": Rule(Permission.VIEW),
+    _HOST + "CreateFreeze": Rule(Permission.MAKE, freeze__scope=_FREEZES),
+    _HOST + "UpdateFreeze": Rule(Permission.MAKE, freeze__name=_FREEZES),
+    _HOST + "DeleteFreeze": Rule(Permission.MAKE, name=_FREEZES),
     _HOST + "ValidateDeployment": Rule(
-        Permission.RUN, deployment__pipeline=_RUNS, deployment__artifact=_SEES
+        Permission.RUN,
+        deployment__pipeline=_RUNS,
+        deployment__artifact=_SEES,
+        deployment__override_reason=_GOVERNS,
     ),
-    _HOST + "Deploy": Rule(Permission.RUN, pipeline=_RUNS, artifact=_SEES),
+    _HOST + "Deploy": Rule(Permission.RUN, pipeline=_RUNS, artifact=_SEES, override_reason=_GOVERNS),
     _HOST + "RestoreArtifact": Rule(Permission.MAKE, artifact=_SEES, environment=_MAKES),
     _HOST + "GetRun": Rule(Permission.VIEW, name=_SEES),
     _HOST + "ListRuns": Rule(Permission.VIEW),
     _HOST + "WatchRun": Rule(Permission.VIEW, name=_SEES),
     _HOST + "CancelRun": Rule(Permission.RUN, name=_RUNS),
-    _HOST + "RescheduleRun": Rule(Permission.RUN, name=_RUNS),
+    _HOST + "RescheduleRun": Rule(Permission.RUN, name=_RUNS, override_reason=_GOVERNS),
     _HOST + "RetryRun": Rule(Permission.RUN, name=_RUNS),
     _HOST + "ResolveRun": Rule(Permission.ADMINISTER),
     _HOST + "Approve": Rule(Permission.VIEW, name=_SEES),
@@ -329,7 +341,7 @@ class Access:
         if caller.role >= Permission.ADMINISTER:
             return
         for field, get, relation in POLICY[method].relations:
-            if name := get(request):
+            if (name := get(request)) or relation is Relation.FREEZES:
                 _relate(reads or self._store.reads, caller, relation, name, field)
 
     def again(self, caller_: Caller, method: str, request: Message) -> Callable[[Reads], None]:
@@ -568,11 +580,15 @@ def unknown() -> Unauthenticated:
 
 
 def _relate(reads: Reads, caller: Caller, relation: Relation, name: str, field: str) -> None:
+    if relation is Relation.GOVERNS or not name:
+        what = f"give {field}" if name else "freeze the whole host"
+        raise _denied(f"{caller.name} may not {what}: that is for administrators")
     collection = name.partition("/")[0]
     sees = allowed = False
     match collection:
         case "pipelines":
-            kind = "stage" if field == "stage" else "pipeline"
+            of_stage = field == "stage" or (relation is Relation.FREEZES and "/stages/" in name)
+            kind = "stage" if of_stage else "pipeline"
             parts = names.parse(kind, name, field)
             found = reach(reads, caller, names.pipeline(parts[0]))
             sees, allowed = found > 0, found >= _REACH.get(relation, Reach.OWN + 1)
@@ -592,6 +608,13 @@ def _relate(reads: Reads, caller: Caller, relation: Relation, name: str, field: 
         case "artifacts":
             names.parse("artifact", name, field)
             sees = allowed = reads.seen("artifact", name, caller.principals)
+        case "freezes":
+            names.parse("freeze", name, field)
+            freeze = reads.freeze(name)
+            pipeline = "/".join(freeze.scope.split("/")[:2]) if freeze is not None else ""
+            found = reach(reads, caller, pipeline) if pipeline else 0
+            sees = found > 0 or (freeze is not None and not pipeline)
+            allowed = sees if relation is Relation.SEES else found >= _REACH.get(relation, Reach.OWN + 1)
         case "principals":
             names.parse("principal", name, field)
             own = name in caller.principals

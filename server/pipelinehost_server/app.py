@@ -25,6 +25,7 @@ from pipelinehost.v1 import artifacts_pb2, pipeline_host_pb2
 from pipelinehost.v1.resources_pb2 import Event
 from pipelinehost_server.access import ADMINISTRATOR, Access, may_go_on
 from pipelinehost_server.api.artifacts import Artifacts
+from pipelinehost_server.api.freezes import Freezes
 from pipelinehost_server.api.guard import Guard, Rpc, generic_handler
 from pipelinehost_server.api.host import VERSION, PipelineHost
 from pipelinehost_server.api.listing import Pages
@@ -153,7 +154,12 @@ class Host:
         self._guard = guard = Guard(access, certificates=config.client_ca is not None)
         own = PipelineHost(config, store, environments, deployment, pages, watch, record, secret, access)
         self.services = {
-            _PIPELINE_HOST: guard.protect(_PIPELINE_HOST, own, Principals(store, access, pages, own.once)),
+            _PIPELINE_HOST: guard.protect(
+                _PIPELINE_HOST,
+                own,
+                Principals(store, access, pages, own.once),
+                Freezes(store, access, pages, own.once),
+            ),
             _ARTIFACTS: guard.protect(_ARTIFACTS, Artifacts(config, store, blobs, pages, access)),
             _HEALTH: guard.protect_foreign(_HEALTH, self._health),
             _REFLECTION: guard.protect_foreign(

@@ -32,6 +32,7 @@ from pipelinehost.v1.resources_pb2 import (
     EnvironmentHealth,
     Event,
     Finding,
+    Freeze,
     GateNote,
     Pipeline,
     Run,
@@ -58,6 +59,7 @@ class FakeHost:
     def __init__(self, *, max_concurrent_streams: int = 100, min_ping_seconds: int = 10) -> None:
         self.environments: dict[str, Environment] = {}
         self.pipelines: dict[str, Pipeline] = {}
+        self.freezes: dict[str, Freeze] = {}
         self.artifacts: dict[str, Artifact] = {}
         self.packages: dict[str, bytes] = {}
         self.runs: dict[str, Run] = {}
@@ -518,6 +520,27 @@ class _Host(pipeline_host_pb2_grpc.PipelineHostServicer):
     @_guarded
     async def ListGateNotes(self, request: Any, context: Any) -> Any:
         return api.ListGateNotesResponse(notes=self.host.gate_notes)
+
+    @_guarded
+    async def GetFreeze(self, request: Any, context: Any) -> Any:
+        return _one(self.host.freezes, request.name)
+
+    @_guarded
+    async def ListFreezes(self, request: Any, context: Any) -> Any:
+        return api.ListFreezesResponse(freezes=[f for _, f in sorted(self.host.freezes.items())])
+
+    @_guarded
+    async def CreateFreeze(self, request: Any, context: Any) -> Any:
+        return self._put(self.host.freezes, request, request.freeze, new=True)
+
+    @_guarded
+    async def UpdateFreeze(self, request: Any, context: Any) -> Any:
+        return self._put(self.host.freezes, request, request.freeze, new=False)
+
+    @_guarded
+    async def DeleteFreeze(self, request: Any, context: Any) -> Any:
+        del self.host.freezes[request.name]
+        return Empty()
 
     @_guarded
     async def RescheduleRun(self, request: Any, context: Any) -> Any:

@@ -16,7 +16,7 @@ from pipelinehost import errors
 from pipelinehost.status import from_rpc_error
 from pipelinehost.v1 import artifacts_pb2 as artifacts_api
 from pipelinehost.v1 import pipeline_host_pb2 as api
-from pipelinehost.v1.resources_pb2 import Connection, Environment, Pipeline, Principal, Share
+from pipelinehost.v1.resources_pb2 import Connection, Environment, Freeze, Pipeline, Principal, Share
 from pipelinehost_server import access
 from pipelinehost_server.access import Access, Permission, Relation, Rule
 
@@ -25,7 +25,7 @@ ROLES = ("UNSPECIFIED", "VIEWER", "USER", "MAKER", "ADMINISTRATOR")
 RELATIONS = ("owner", "edit", "run", "group-edit", "group-run", "hidden", "absent")
 REACH = {"owner": 4, "edit": 3, "group-edit": 3, "run": 2, "group-run": 2, "hidden": 0, "absent": 0}
 CAP = {"UNSPECIFIED": 0, "VIEWER": 1, "USER": 2, "MAKER": 4, "ADMINISTRATOR": 4}
-NEEDED = {Relation.SEES: 1, Relation.RUNS: 2, Relation.EDITS: 3, Relation.OWNS: 4}
+NEEDED = {Relation.SEES: 1, Relation.RUNS: 2, Relation.EDITS: 3, Relation.OWNS: 4, Relation.FREEZES: 3}
 POLICY = dict(access.POLICY)
 """As it is before a test plants a hole."""
 PATHS = {path.rpartition("/")[2]: path for path in POLICY if path.startswith("/pipelinehost.v1.")}
@@ -78,6 +78,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     request.update_mask.paths.append("makers")
     bed.call("UpdateEnvironment", request)
     bed.pipeline(owner="principals/team-owner", shares=shares)
+    line = Freeze(name="freezes/line", scope="pipelines/sales", reason="x", time_zone="UTC")
+    line.start, line.end = "2999-01-01T00:00", "2999-01-02T00:00"
+    bed.call("CreateFreeze", api.CreateFreezeRequest(freeze=line))
     artifact = bed.upload(package()).name
     run = bed.call(
         "Deploy",
@@ -100,7 +103,7 @@ def request_for(world: World, method: str, person: Person) -> Any:
     token = {"owner": person.spare, "absent": "tokens/00000000"}.get(
         person.relation, f"tokens/{world.bed.token[3:11]}"
     )
-    stage = f"{sales}/stages/qa"
+    stage, freeze = f"{sales}/stages/qa", "freezes/gone" if gone else "freezes/line"
     deploy = api.DeployRequest(pipeline=sales, stage=stage, artifact=artifact)
     update = api.UpdatePipelineRequest(pipeline=Pipeline(name=sales, description="x"), validate_only=True)
     update.update_mask.paths.append("description")
@@ -140,6 +143,14 @@ def request_for(world: World, method: str, person: Person) -> Any:
         "DeleteConnection": lambda: api.DeleteConnectionRequest(
             name="environments/dev/connections/x", validate_only=True
         ),
+        "GetFreeze": lambda: api.GetFreezeRequest(name=freeze),
+        "CreateFreeze": lambda: api.CreateFreezeRequest(
+            freeze=Freeze(name="freezes/new", scope=sales, reason="x"), validate_only=True
+        ),
+        "UpdateFreeze": lambda: api.UpdateFreezeRequest(
+            freeze=Freeze(name=freeze, scope=sales, reason="y"), validate_only=True
+        ),
+        "DeleteFreeze": lambda: api.DeleteFreezeRequest(name=freeze, validate_only=True),
         "GetPipeline": lambda: api.GetPipelineRequest(name=sales),
         "CreatePipeline": lambda: api.CreatePipelineRequest(pipeline=pipeline("new"), validate_only=True),
         "UpdatePipeline": lambda: update,
@@ -197,6 +208,7 @@ def expected(method: str, person: Person) -> str:
 
 
 ROWS: dict[str, tuple[str, Callable[[World], str]]] = {
+    "ListFreezes": ("freezes", lambda w: "freezes/line"),
     "ListPipelines": ("pipelines", lambda w: "pipelines/sales"),
     "ListRuns": ("runs", lambda w: w.run),
     "ListEnvironments": ("environments", lambda w: "environments/qa"),

@@ -372,8 +372,68 @@ class DeletePipelineRequest(_message.Message):
     validate_only: bool
     def __init__(self, name: _Optional[str] = ..., etag: _Optional[str] = ..., request_id: _Optional[str] = ..., validate_only: _Optional[bool] = ...) -> None: ...
 
+class GetFreezeRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class ListFreezesRequest(_message.Message):
+    __slots__ = ("page_size", "page_token", "filter", "order_by")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    ORDER_BY_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    filter: str
+    order_by: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., filter: _Optional[str] = ..., order_by: _Optional[str] = ...) -> None: ...
+
+class ListFreezesResponse(_message.Message):
+    __slots__ = ("freezes", "next_page_token")
+    FREEZES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    freezes: _containers.RepeatedCompositeFieldContainer[_resources_pb2.Freeze]
+    next_page_token: str
+    def __init__(self, freezes: _Optional[_Iterable[_Union[_resources_pb2.Freeze, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class CreateFreezeRequest(_message.Message):
+    __slots__ = ("freeze", "request_id", "validate_only")
+    FREEZE_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    freeze: _resources_pb2.Freeze
+    request_id: str
+    validate_only: bool
+    def __init__(self, freeze: _Optional[_Union[_resources_pb2.Freeze, _Mapping]] = ..., request_id: _Optional[str] = ..., validate_only: _Optional[bool] = ...) -> None: ...
+
+class UpdateFreezeRequest(_message.Message):
+    __slots__ = ("freeze", "update_mask", "request_id", "validate_only")
+    FREEZE_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_MASK_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    freeze: _resources_pb2.Freeze
+    update_mask: _field_mask_pb2.FieldMask
+    request_id: str
+    validate_only: bool
+    def __init__(self, freeze: _Optional[_Union[_resources_pb2.Freeze, _Mapping]] = ..., update_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ..., request_id: _Optional[str] = ..., validate_only: _Optional[bool] = ...) -> None: ...
+
+class DeleteFreezeRequest(_message.Message):
+    __slots__ = ("name", "etag", "request_id", "validate_only")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    etag: str
+    request_id: str
+    validate_only: bool
+    def __init__(self, name: _Optional[str] = ..., etag: _Optional[str] = ..., request_id: _Optional[str] = ..., validate_only: _Optional[bool] = ...) -> None: ...
+
 class DeployRequest(_message.Message):
-    __slots__ = ("pipeline", "stage", "solution", "artifact", "development_environment", "version", "settings", "note", "import_mode", "overwrite_customizations", "request_id", "schedule_time")
+    __slots__ = ("pipeline", "stage", "solution", "artifact", "development_environment", "version", "settings", "note", "import_mode", "overwrite_customizations", "request_id", "schedule_time", "override_reason")
     PIPELINE_FIELD_NUMBER: _ClassVar[int]
     STAGE_FIELD_NUMBER: _ClassVar[int]
     SOLUTION_FIELD_NUMBER: _ClassVar[int]
@@ -386,6 +446,7 @@ class DeployRequest(_message.Message):
     OVERWRITE_CUSTOMIZATIONS_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     SCHEDULE_TIME_FIELD_NUMBER: _ClassVar[int]
+    OVERRIDE_REASON_FIELD_NUMBER: _ClassVar[int]
     pipeline: str
     stage: str
     solution: str
@@ -398,7 +459,8 @@ class DeployRequest(_message.Message):
     overwrite_customizations: bool
     request_id: str
     schedule_time: _timestamp_pb2.Timestamp
-    def __init__(self, pipeline: _Optional[str] = ..., stage: _Optional[str] = ..., solution: _Optional[str] = ..., artifact: _Optional[str] = ..., development_environment: _Optional[str] = ..., version: _Optional[str] = ..., settings: _Optional[_Union[_resources_pb2.DeploymentSettings, _Mapping]] = ..., note: _Optional[str] = ..., import_mode: _Optional[_Union[_resources_pb2.ImportMode, str]] = ..., overwrite_customizations: _Optional[bool] = ..., request_id: _Optional[str] = ..., schedule_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    override_reason: str
+    def __init__(self, pipeline: _Optional[str] = ..., stage: _Optional[str] = ..., solution: _Optional[str] = ..., artifact: _Optional[str] = ..., development_environment: _Optional[str] = ..., version: _Optional[str] = ..., settings: _Optional[_Union[_resources_pb2.DeploymentSettings, _Mapping]] = ..., note: _Optional[str] = ..., import_mode: _Optional[_Union[_resources_pb2.ImportMode, str]] = ..., overwrite_customizations: _Optional[bool] = ..., request_id: _Optional[str] = ..., schedule_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., override_reason: _Optional[str] = ...) -> None: ...
 
 class ValidateDeploymentRequest(_message.Message):
     __slots__ = ("deployment",)
@@ -511,14 +573,16 @@ class CancelRunRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ..., reason: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class RescheduleRunRequest(_message.Message):
-    __slots__ = ("name", "schedule_time", "request_id")
+    __slots__ = ("name", "schedule_time", "override_reason", "request_id")
     NAME_FIELD_NUMBER: _ClassVar[int]
     SCHEDULE_TIME_FIELD_NUMBER: _ClassVar[int]
+    OVERRIDE_REASON_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     name: str
     schedule_time: _timestamp_pb2.Timestamp
+    override_reason: str
     request_id: str
-    def __init__(self, name: _Optional[str] = ..., schedule_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., request_id: _Optional[str] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., schedule_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., override_reason: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class RetryRunRequest(_message.Message):
     __slots__ = ("name", "request_id")

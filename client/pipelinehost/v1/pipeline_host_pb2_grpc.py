@@ -167,6 +167,31 @@ class PipelineHostStub:
                 request_serializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.DeletePipelineRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 _registered_method=True)
+        self.GetFreeze = channel.unary_unary(
+                '/pipelinehost.v1.PipelineHost/GetFreeze',
+                request_serializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.GetFreezeRequest.SerializeToString,
+                response_deserializer=pipelinehost_dot_v1_dot_resources__pb2.Freeze.FromString,
+                _registered_method=True)
+        self.ListFreezes = channel.unary_unary(
+                '/pipelinehost.v1.PipelineHost/ListFreezes',
+                request_serializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.ListFreezesRequest.SerializeToString,
+                response_deserializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.ListFreezesResponse.FromString,
+                _registered_method=True)
+        self.CreateFreeze = channel.unary_unary(
+                '/pipelinehost.v1.PipelineHost/CreateFreeze',
+                request_serializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.CreateFreezeRequest.SerializeToString,
+                response_deserializer=pipelinehost_dot_v1_dot_resources__pb2.Freeze.FromString,
+                _registered_method=True)
+        self.UpdateFreeze = channel.unary_unary(
+                '/pipelinehost.v1.PipelineHost/UpdateFreeze',
+                request_serializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.UpdateFreezeRequest.SerializeToString,
+                response_deserializer=pipelinehost_dot_v1_dot_resources__pb2.Freeze.FromString,
+                _registered_method=True)
+        self.DeleteFreeze = channel.unary_unary(
+                '/pipelinehost.v1.PipelineHost/DeleteFreeze',
+                request_serializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.DeleteFreezeRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
         self.ValidateDeployment = channel.unary_stream(
                 '/pipelinehost.v1.PipelineHost/ValidateDeployment',
                 request_serializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.ValidateDeploymentRequest.SerializeToString,
@@ -470,6 +495,41 @@ class PipelineHostServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetFreeze(self, request, context):
+        """One freeze.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListFreezes(self, request, context):
+        """Freezes by name: those of the whole host, and those of pipelines that the caller sees.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateFreeze(self, request, context):
+        """Creates a freeze; from its start on nothing is imported.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateFreeze(self, request, context):
+        """Changes a freeze; waiting runs hear of it at once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteFreeze(self, request, context):
+        """Deletes a freeze; runs that waited for its end go on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ValidateDeployment(self, request, context):
         """Everything that `Deploy` and its validate step would find, now, without a run. Streams as it goes.
         """
@@ -763,6 +823,31 @@ def add_PipelineHostServicer_to_server(servicer, server):
             'DeletePipeline': grpc.unary_unary_rpc_method_handler(
                     servicer.DeletePipeline,
                     request_deserializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.DeletePipelineRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'GetFreeze': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetFreeze,
+                    request_deserializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.GetFreezeRequest.FromString,
+                    response_serializer=pipelinehost_dot_v1_dot_resources__pb2.Freeze.SerializeToString,
+            ),
+            'ListFreezes': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListFreezes,
+                    request_deserializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.ListFreezesRequest.FromString,
+                    response_serializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.ListFreezesResponse.SerializeToString,
+            ),
+            'CreateFreeze': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateFreeze,
+                    request_deserializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.CreateFreezeRequest.FromString,
+                    response_serializer=pipelinehost_dot_v1_dot_resources__pb2.Freeze.SerializeToString,
+            ),
+            'UpdateFreeze': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateFreeze,
+                    request_deserializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.UpdateFreezeRequest.FromString,
+                    response_serializer=pipelinehost_dot_v1_dot_resources__pb2.Freeze.SerializeToString,
+            ),
+            'DeleteFreeze': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteFreeze,
+                    request_deserializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.DeleteFreezeRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
             ),
             'ValidateDeployment': grpc.unary_stream_rpc_method_handler(
@@ -1583,6 +1668,141 @@ class PipelineHost:
             target,
             '/pipelinehost.v1.PipelineHost/DeletePipeline',
             pipelinehost_dot_v1_dot_pipeline__host__pb2.DeletePipelineRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetFreeze(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pipelinehost.v1.PipelineHost/GetFreeze',
+            pipelinehost_dot_v1_dot_pipeline__host__pb2.GetFreezeRequest.SerializeToString,
+            pipelinehost_dot_v1_dot_resources__pb2.Freeze.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListFreezes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pipelinehost.v1.PipelineHost/ListFreezes',
+            pipelinehost_dot_v1_dot_pipeline__host__pb2.ListFreezesRequest.SerializeToString,
+            pipelinehost_dot_v1_dot_pipeline__host__pb2.ListFreezesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateFreeze(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pipelinehost.v1.PipelineHost/CreateFreeze',
+            pipelinehost_dot_v1_dot_pipeline__host__pb2.CreateFreezeRequest.SerializeToString,
+            pipelinehost_dot_v1_dot_resources__pb2.Freeze.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateFreeze(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pipelinehost.v1.PipelineHost/UpdateFreeze',
+            pipelinehost_dot_v1_dot_pipeline__host__pb2.UpdateFreezeRequest.SerializeToString,
+            pipelinehost_dot_v1_dot_resources__pb2.Freeze.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteFreeze(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pipelinehost.v1.PipelineHost/DeleteFreeze',
+            pipelinehost_dot_v1_dot_pipeline__host__pb2.DeleteFreezeRequest.SerializeToString,
             google_dot_protobuf_dot_empty__pb2.Empty.FromString,
             options,
             channel_credentials,

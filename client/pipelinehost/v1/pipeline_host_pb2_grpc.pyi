@@ -87,6 +87,16 @@ class PipelineHostStub:
     """Changes a pipeline; runs that were asked for before keep what they were asked with."""
     DeletePipeline: _grpc.UnaryUnaryMultiCallable[_pipeline_host_pb2.DeletePipelineRequest, _empty_pb2.Empty]
     """Deletes a pipeline without unfinished runs; its runs and artifacts stay."""
+    GetFreeze: _grpc.UnaryUnaryMultiCallable[_pipeline_host_pb2.GetFreezeRequest, _resources_pb2.Freeze]
+    """One freeze."""
+    ListFreezes: _grpc.UnaryUnaryMultiCallable[_pipeline_host_pb2.ListFreezesRequest, _pipeline_host_pb2.ListFreezesResponse]
+    """Freezes by name: those of the whole host, and those of pipelines that the caller sees."""
+    CreateFreeze: _grpc.UnaryUnaryMultiCallable[_pipeline_host_pb2.CreateFreezeRequest, _resources_pb2.Freeze]
+    """Creates a freeze; from its start on nothing is imported."""
+    UpdateFreeze: _grpc.UnaryUnaryMultiCallable[_pipeline_host_pb2.UpdateFreezeRequest, _resources_pb2.Freeze]
+    """Changes a freeze; waiting runs hear of it at once."""
+    DeleteFreeze: _grpc.UnaryUnaryMultiCallable[_pipeline_host_pb2.DeleteFreezeRequest, _empty_pb2.Empty]
+    """Deletes a freeze; runs that waited for its end go on."""
     ValidateDeployment: _grpc.UnaryStreamMultiCallable[_pipeline_host_pb2.ValidateDeploymentRequest, _pipeline_host_pb2.ValidateDeploymentResponse]
     """Everything that `Deploy` and its validate step would find, now, without a run. Streams as it goes."""
     Deploy: _grpc.UnaryUnaryMultiCallable[_pipeline_host_pb2.DeployRequest, _resources_pb2.Run]
@@ -193,6 +203,16 @@ class PipelineHostAsyncStub(PipelineHostStub):
     """Changes a pipeline; runs that were asked for before keep what they were asked with."""
     DeletePipeline: _aio.UnaryUnaryMultiCallable[_pipeline_host_pb2.DeletePipelineRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes a pipeline without unfinished runs; its runs and artifacts stay."""
+    GetFreeze: _aio.UnaryUnaryMultiCallable[_pipeline_host_pb2.GetFreezeRequest, _resources_pb2.Freeze]  # type: ignore[assignment]
+    """One freeze."""
+    ListFreezes: _aio.UnaryUnaryMultiCallable[_pipeline_host_pb2.ListFreezesRequest, _pipeline_host_pb2.ListFreezesResponse]  # type: ignore[assignment]
+    """Freezes by name: those of the whole host, and those of pipelines that the caller sees."""
+    CreateFreeze: _aio.UnaryUnaryMultiCallable[_pipeline_host_pb2.CreateFreezeRequest, _resources_pb2.Freeze]  # type: ignore[assignment]
+    """Creates a freeze; from its start on nothing is imported."""
+    UpdateFreeze: _aio.UnaryUnaryMultiCallable[_pipeline_host_pb2.UpdateFreezeRequest, _resources_pb2.Freeze]  # type: ignore[assignment]
+    """Changes a freeze; waiting runs hear of it at once."""
+    DeleteFreeze: _aio.UnaryUnaryMultiCallable[_pipeline_host_pb2.DeleteFreezeRequest, _empty_pb2.Empty]  # type: ignore[assignment]
+    """Deletes a freeze; runs that waited for its end go on."""
     ValidateDeployment: _aio.UnaryStreamMultiCallable[_pipeline_host_pb2.ValidateDeploymentRequest, _pipeline_host_pb2.ValidateDeploymentResponse]  # type: ignore[assignment]
     """Everything that `Deploy` and its validate step would find, now, without a run. Streams as it goes."""
     Deploy: _aio.UnaryUnaryMultiCallable[_pipeline_host_pb2.DeployRequest, _resources_pb2.Run]  # type: ignore[assignment]
@@ -452,6 +472,46 @@ class PipelineHostServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
         """Deletes a pipeline without unfinished runs; its runs and artifacts stay."""
+
+    @_abc_1.abstractmethod
+    def GetFreeze(
+        self,
+        request: _pipeline_host_pb2.GetFreezeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_resources_pb2.Freeze, _abc.Awaitable[_resources_pb2.Freeze]]:
+        """One freeze."""
+
+    @_abc_1.abstractmethod
+    def ListFreezes(
+        self,
+        request: _pipeline_host_pb2.ListFreezesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_pipeline_host_pb2.ListFreezesResponse, _abc.Awaitable[_pipeline_host_pb2.ListFreezesResponse]]:
+        """Freezes by name: those of the whole host, and those of pipelines that the caller sees."""
+
+    @_abc_1.abstractmethod
+    def CreateFreeze(
+        self,
+        request: _pipeline_host_pb2.CreateFreezeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_resources_pb2.Freeze, _abc.Awaitable[_resources_pb2.Freeze]]:
+        """Creates a freeze; from its start on nothing is imported."""
+
+    @_abc_1.abstractmethod
+    def UpdateFreeze(
+        self,
+        request: _pipeline_host_pb2.UpdateFreezeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_resources_pb2.Freeze, _abc.Awaitable[_resources_pb2.Freeze]]:
+        """Changes a freeze; waiting runs hear of it at once."""
+
+    @_abc_1.abstractmethod
+    def DeleteFreeze(
+        self,
+        request: _pipeline_host_pb2.DeleteFreezeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
+        """Deletes a freeze; runs that waited for its end go on."""
 
     @_abc_1.abstractmethod
     def ValidateDeployment(

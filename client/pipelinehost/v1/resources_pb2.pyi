@@ -257,6 +257,32 @@ class Stage(_message.Message):
     gates: _containers.RepeatedCompositeFieldContainer[Gate]
     def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., description: _Optional[str] = ..., environment: _Optional[str] = ..., settings: _Optional[_Union[DeploymentSettings, _Mapping]] = ..., gates: _Optional[_Iterable[_Union[Gate, _Mapping]]] = ...) -> None: ...
 
+class Freeze(_message.Message):
+    __slots__ = ("name", "reason", "scope", "time_zone", "start", "end", "recurrence", "etag", "create_time", "update_time", "creator")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    TIME_ZONE_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    RECURRENCE_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    CREATOR_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    reason: str
+    scope: str
+    time_zone: str
+    start: str
+    end: str
+    recurrence: str
+    etag: str
+    create_time: _timestamp_pb2.Timestamp
+    update_time: _timestamp_pb2.Timestamp
+    creator: str
+    def __init__(self, name: _Optional[str] = ..., reason: _Optional[str] = ..., scope: _Optional[str] = ..., time_zone: _Optional[str] = ..., start: _Optional[str] = ..., end: _Optional[str] = ..., recurrence: _Optional[str] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., creator: _Optional[str] = ...) -> None: ...
+
 class Gate(_message.Message):
     __slots__ = ("kind", "approvers", "required", "timeout_seconds")
     class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
@@ -422,7 +448,7 @@ class Artifact(_message.Message):
     def __init__(self, name: _Optional[str] = ..., solution: _Optional[str] = ..., display_name: _Optional[str] = ..., version: _Optional[str] = ..., managed: _Optional[bool] = ..., publisher: _Optional[str] = ..., size: _Optional[int] = ..., source_sha256: _Optional[str] = ..., source_environment: _Optional[str] = ..., component_count: _Optional[int] = ..., creator: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Run(_message.Message):
-    __slots__ = ("name", "state", "pipeline", "stage", "solution", "version", "artifact", "source_environment", "target_environment", "requester", "note", "import_mode", "overwrite_customizations", "attempt", "steps", "error", "error_count", "warning_count", "settings_sha256", "previous_version", "revision", "requested_version", "create_time", "start_time", "end_time", "schedule_time", "gates", "wait")
+    __slots__ = ("name", "state", "pipeline", "stage", "solution", "version", "artifact", "source_environment", "target_environment", "requester", "note", "import_mode", "overwrite_customizations", "attempt", "steps", "error", "error_count", "warning_count", "settings_sha256", "previous_version", "revision", "requested_version", "create_time", "start_time", "end_time", "schedule_time", "override_reason", "gates", "wait")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[Run.State]
@@ -488,6 +514,7 @@ class Run(_message.Message):
     START_TIME_FIELD_NUMBER: _ClassVar[int]
     END_TIME_FIELD_NUMBER: _ClassVar[int]
     SCHEDULE_TIME_FIELD_NUMBER: _ClassVar[int]
+    OVERRIDE_REASON_FIELD_NUMBER: _ClassVar[int]
     GATES_FIELD_NUMBER: _ClassVar[int]
     WAIT_FIELD_NUMBER: _ClassVar[int]
     name: str
@@ -516,9 +543,10 @@ class Run(_message.Message):
     start_time: _timestamp_pb2.Timestamp
     end_time: _timestamp_pb2.Timestamp
     schedule_time: _timestamp_pb2.Timestamp
+    override_reason: str
     gates: _containers.RepeatedCompositeFieldContainer[GateStatus]
     wait: Run.Wait
-    def __init__(self, name: _Optional[str] = ..., state: _Optional[_Union[Run.State, str]] = ..., pipeline: _Optional[str] = ..., stage: _Optional[str] = ..., solution: _Optional[str] = ..., version: _Optional[str] = ..., artifact: _Optional[str] = ..., source_environment: _Optional[str] = ..., target_environment: _Optional[str] = ..., requester: _Optional[str] = ..., note: _Optional[str] = ..., import_mode: _Optional[_Union[ImportMode, str]] = ..., overwrite_customizations: _Optional[bool] = ..., attempt: _Optional[int] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., error: _Optional[_Union[RunError, _Mapping]] = ..., error_count: _Optional[int] = ..., warning_count: _Optional[int] = ..., settings_sha256: _Optional[str] = ..., previous_version: _Optional[str] = ..., revision: _Optional[int] = ..., requested_version: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., schedule_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., gates: _Optional[_Iterable[_Union[GateStatus, _Mapping]]] = ..., wait: _Optional[_Union[Run.Wait, _Mapping]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., state: _Optional[_Union[Run.State, str]] = ..., pipeline: _Optional[str] = ..., stage: _Optional[str] = ..., solution: _Optional[str] = ..., version: _Optional[str] = ..., artifact: _Optional[str] = ..., source_environment: _Optional[str] = ..., target_environment: _Optional[str] = ..., requester: _Optional[str] = ..., note: _Optional[str] = ..., import_mode: _Optional[_Union[ImportMode, str]] = ..., overwrite_customizations: _Optional[bool] = ..., attempt: _Optional[int] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., error: _Optional[_Union[RunError, _Mapping]] = ..., error_count: _Optional[int] = ..., warning_count: _Optional[int] = ..., settings_sha256: _Optional[str] = ..., previous_version: _Optional[str] = ..., revision: _Optional[int] = ..., requested_version: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., schedule_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., override_reason: _Optional[str] = ..., gates: _Optional[_Iterable[_Union[GateStatus, _Mapping]]] = ..., wait: _Optional[_Union[Run.Wait, _Mapping]] = ...) -> None: ...
 
 class Step(_message.Message):
     __slots__ = ("kind", "state", "detail", "percent", "start_time", "end_time")
@@ -675,7 +703,7 @@ class Connection(_message.Message):
     def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., connector_id: _Optional[str] = ..., status: _Optional[str] = ...) -> None: ...
 
 class Event(_message.Message):
-    __slots__ = ("sequence", "time", "kind", "actor", "subject", "run", "step", "finding", "progress", "pipeline", "environment", "artifact", "connection", "checkpoint", "fault", "head", "principal", "token", "gate", "message", "peer", "pipeline_before", "environment_before", "principal_before")
+    __slots__ = ("sequence", "time", "kind", "actor", "subject", "run", "step", "finding", "progress", "pipeline", "environment", "artifact", "connection", "checkpoint", "fault", "head", "principal", "token", "gate", "freeze", "message", "peer", "pipeline_before", "environment_before", "principal_before", "freeze_before")
     class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         KIND_UNSPECIFIED: _ClassVar[Event.Kind]
@@ -710,6 +738,10 @@ class Event(_message.Message):
         KIND_GATE_OPENED: _ClassVar[Event.Kind]
         KIND_GATE_DECIDED: _ClassVar[Event.Kind]
         KIND_GATE_VOIDED: _ClassVar[Event.Kind]
+        KIND_FREEZE_CREATED: _ClassVar[Event.Kind]
+        KIND_FREEZE_UPDATED: _ClassVar[Event.Kind]
+        KIND_FREEZE_DELETED: _ClassVar[Event.Kind]
+        KIND_FREEZE_OVERRIDDEN: _ClassVar[Event.Kind]
     KIND_UNSPECIFIED: Event.Kind
     KIND_ENVIRONMENT_CREATED: Event.Kind
     KIND_ENVIRONMENT_UPDATED: Event.Kind
@@ -742,6 +774,10 @@ class Event(_message.Message):
     KIND_GATE_OPENED: Event.Kind
     KIND_GATE_DECIDED: Event.Kind
     KIND_GATE_VOIDED: Event.Kind
+    KIND_FREEZE_CREATED: Event.Kind
+    KIND_FREEZE_UPDATED: Event.Kind
+    KIND_FREEZE_DELETED: Event.Kind
+    KIND_FREEZE_OVERRIDDEN: Event.Kind
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -761,11 +797,13 @@ class Event(_message.Message):
     PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     GATE_FIELD_NUMBER: _ClassVar[int]
+    FREEZE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     PEER_FIELD_NUMBER: _ClassVar[int]
     PIPELINE_BEFORE_FIELD_NUMBER: _ClassVar[int]
     ENVIRONMENT_BEFORE_FIELD_NUMBER: _ClassVar[int]
     PRINCIPAL_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    FREEZE_BEFORE_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     time: _timestamp_pb2.Timestamp
     kind: Event.Kind
@@ -785,12 +823,14 @@ class Event(_message.Message):
     principal: Principal
     token: Token
     gate: GateStatus
+    freeze: Freeze
     message: str
     peer: str
     pipeline_before: Pipeline
     environment_before: Environment
     principal_before: Principal
-    def __init__(self, sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., kind: _Optional[_Union[Event.Kind, str]] = ..., actor: _Optional[str] = ..., subject: _Optional[str] = ..., run: _Optional[_Union[RunChange, _Mapping]] = ..., step: _Optional[_Union[Step, _Mapping]] = ..., finding: _Optional[_Union[Finding, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., pipeline: _Optional[_Union[Pipeline, _Mapping]] = ..., environment: _Optional[_Union[Environment, _Mapping]] = ..., artifact: _Optional[_Union[Artifact, _Mapping]] = ..., connection: _Optional[_Union[Connection, _Mapping]] = ..., checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., fault: _Optional[_Union[RecordFault, _Mapping]] = ..., head: _Optional[_Union[RecordHead, _Mapping]] = ..., principal: _Optional[_Union[Principal, _Mapping]] = ..., token: _Optional[_Union[Token, _Mapping]] = ..., gate: _Optional[_Union[GateStatus, _Mapping]] = ..., message: _Optional[str] = ..., peer: _Optional[str] = ..., pipeline_before: _Optional[_Union[Pipeline, _Mapping]] = ..., environment_before: _Optional[_Union[Environment, _Mapping]] = ..., principal_before: _Optional[_Union[Principal, _Mapping]] = ...) -> None: ...
+    freeze_before: Freeze
+    def __init__(self, sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., kind: _Optional[_Union[Event.Kind, str]] = ..., actor: _Optional[str] = ..., subject: _Optional[str] = ..., run: _Optional[_Union[RunChange, _Mapping]] = ..., step: _Optional[_Union[Step, _Mapping]] = ..., finding: _Optional[_Union[Finding, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., pipeline: _Optional[_Union[Pipeline, _Mapping]] = ..., environment: _Optional[_Union[Environment, _Mapping]] = ..., artifact: _Optional[_Union[Artifact, _Mapping]] = ..., connection: _Optional[_Union[Connection, _Mapping]] = ..., checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., fault: _Optional[_Union[RecordFault, _Mapping]] = ..., head: _Optional[_Union[RecordHead, _Mapping]] = ..., principal: _Optional[_Union[Principal, _Mapping]] = ..., token: _Optional[_Union[Token, _Mapping]] = ..., gate: _Optional[_Union[GateStatus, _Mapping]] = ..., freeze: _Optional[_Union[Freeze, _Mapping]] = ..., message: _Optional[str] = ..., peer: _Optional[str] = ..., pipeline_before: _Optional[_Union[Pipeline, _Mapping]] = ..., environment_before: _Optional[_Union[Environment, _Mapping]] = ..., principal_before: _Optional[_Union[Principal, _Mapping]] = ..., freeze_before: _Optional[_Union[Freeze, _Mapping]] = ...) -> None: ...
 
 class RecordHead(_message.Message):
     __slots__ = ("store", "first_sequence", "previous_sha256", "last_sequence", "sha256", "time", "key", "signature")

@@ -22,6 +22,7 @@ from pipelinehost.v1.resources_pb2 import (
     Connection,
     DeploymentSettings,
     Environment,
+    Freeze,
     Gate,
     Pipeline,
     Principal,
@@ -33,10 +34,11 @@ from pipelinehost_dataverse.sign_in import authority_problem, certificate_proble
 from pipelinehost_dataverse.webapi import environment_address
 from pipelinehost_server import rules
 from pipelinehost_server.config import Config
+from pipelinehost_server.deployment import freezes
 from pipelinehost_server.deployment.environments import CREDENTIALS, signs_in
 from pipelinehost_server.store import identity_key
 
-_R = TypeVar("_R", Environment, Pipeline, Principal)
+_R = TypeVar("_R", Environment, Pipeline, Principal, Freeze)
 
 STAGES: Final = 7
 """Most stages of a pipeline, as in the product."""
@@ -65,12 +67,14 @@ _CHANGEABLE: Final = {
         "shares",
     ),
     "Principal": ("display_name", "role", "person", "members", "identities", "disabled"),
+    "Freeze": ("reason", "time_zone", "start", "end", "recurrence"),
 }
 _KINDS: Final = {Environment.KIND_DEVELOPMENT: "development", Environment.KIND_TARGET: "target"}
 _STAMPED: Final = {
     "Environment": ("etag", "create_time", "update_time", "organization_id"),
     "Pipeline": ("etag", "create_time", "update_time"),
     "Principal": ("etag", "create_time", "update_time"),
+    "Freeze": ("etag", "create_time", "update_time", "creator"),
 }
 _APP = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 _VERSION = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}){0,3}")
@@ -583,6 +587,34 @@ def approval_violations(
                         "approvers, or ask fewer",
                     )
                 )
+    return found
+
+
+def freeze_violations(freeze: Freeze) -> list[Violation]:
+    """What is wrong with a freeze, whatever the state of the host."""
+    return _name("freeze", "freeze.name", freeze.name) + freezes.violations(freeze)
+
+
+def freeze_preconditions(
+    freeze: Freeze, pipeline: Callable[[str], Pipeline | None], others: int
+) -> list[Violation]:
+    """What the host's state has against a freeze: it is of something that is not there, or one too many.
+
+    Args:
+        freeze: without violations.
+        pipeline: looks one up.
+        others: how many there are of its scope.
+    """
+    found: list[Violation] = []
+    if freeze.scope:
+        of = pipeline("/".join(freeze.scope.split("/")[:2]))
+        known = {of.name, *(s.name for s in of.stages)} if of is not None else ()
+        if freeze.scope not in known:
+            missing = ErrorReason.ERROR_REASON_RESOURCE_NOT_FOUND
+            found.append(_unmet(missing, "freeze.scope", f"there is no {freeze.scope}"))
+    if others >= freezes.MOST:
+        told = f"there are {others} freezes of this scope already: delete those that have ended"
+        found.append(_unmet(ErrorReason.ERROR_REASON_LIMIT_EXCEEDED, "freeze.scope", told))
     return found
 
 

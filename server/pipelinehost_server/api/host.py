@@ -494,6 +494,10 @@ class PipelineHost:
             if once.recall(tx) is not None:
                 return Empty()
             before = decide(tx)
+            # Who takes the name next must not find the freezes of somebody else.
+            for freeze in tx.freezes_under(name):
+                tx.delete_freeze(freeze.name)
+                tx.append(_event(Event.KIND_FREEZE_DELETED, caller, freeze.name, freeze=freeze))
             tx.delete_pipeline(name)
             tx.append(_event(Event.KIND_PIPELINE_DELETED, caller, name, pipeline=before))
             once.remember(tx, Empty())

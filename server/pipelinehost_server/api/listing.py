@@ -121,6 +121,7 @@ PRINCIPALS: Final = Listing(
     {"kind": _enum(Principal.Kind, "KIND_"), "role": _enum(Principal.Role, "ROLE_"), "display_name": _text},
     ("name", "name desc"),
 )
+FREEZES: Final = Listing("freeze", {"scope": _text}, ("name", "name desc"))
 TOKENS: Final = Listing("token", {}, ("name",))
 FINDINGS: Final = Listing("finding", {}, ("position",))
 COMPONENT_RESULTS: Final = Listing("component_result", {}, ("position",))

@@ -22,7 +22,15 @@ _STORE_RETRY_SECONDS = 5.0
 """Between attempts while the store cannot be written, for example because the disk is full."""
 _CLOCK_SECONDS = 30.0
 """Between looks at the clock for a run that waits for a time."""
-_POLICY = frozenset({Event.KIND_PIPELINE_UPDATED, Event.KIND_ENVIRONMENT_UPDATED})
+_POLICY = frozenset(
+    {
+        Event.KIND_PIPELINE_UPDATED,
+        Event.KIND_ENVIRONMENT_UPDATED,
+        Event.KIND_FREEZE_CREATED,
+        Event.KIND_FREEZE_UPDATED,
+        Event.KIND_FREEZE_DELETED,
+    }
+)
 """What may change what waiting runs wait for."""
 _WAKING = frozenset(
     {

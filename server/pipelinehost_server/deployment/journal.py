@@ -92,14 +92,18 @@ class Journal:
 
     @_in_turn
     async def note(
-        self, key: str, value: bytes, only_if: Callable[[Transaction, Run], bool] | None = None
+        self,
+        key: str,
+        value: bytes,
+        only_if: Callable[[Transaction, Run], Sequence[Event] | None] | None = None,
     ) -> None:
         """Remember a value durably, before anything that relies on it is done.
 
         Args:
             key: under which it is found again.
             value: what to remember.
-            only_if: looked at in the same transaction; if it does not hold, nothing is noted.
+            only_if: asked in the same transaction; gives what has to be told with it, or None where it does
+                not hold, and then nothing is noted.
 
         Raises:
             Changed: it does not hold.
@@ -107,10 +111,12 @@ class Journal:
         name, epoch = self.run.name, self._epoch
 
         def job(tx: Transaction) -> Run:
-            if only_if is not None and not only_if(tx, self.run):
+            run = _copy(self.run)
+            events = [] if only_if is None else only_if(tx, run)
+            if events is None:
                 raise Changed
             tx.put_output(name, key, value)
-            return tx.save_run(self.run, [], epoch=epoch)
+            return tx.save_run(run, events, epoch=epoch)
 
         self.run = await self._store.write(job)
 

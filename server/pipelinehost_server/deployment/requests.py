@@ -156,7 +156,10 @@ class Deployment:
             if (seen := once.recall(tx)) is not None:
                 return Run.FromString(seen)
             asked = resolve(tx, request, held)
-            if violations := deploy_violations(self._config, tx, asked):
+            now = self._clock()
+            violations = deploy_violations(self._config, tx, asked)
+            violations += schedule.frozen_violations(tx, asked.stage, request, now)
+            if violations:
                 raise forbidden(violations)
             run = Run(
                 name=run_name,
@@ -173,7 +176,7 @@ class Deployment:
                 attempt=1,
                 steps=rules.deployment_steps(export=asked.artifact is None),
                 requested_version=request.version,
-                schedule_time=schedule.wanted(request.schedule_time, self._clock()),
+                schedule_time=schedule.wanted(request.schedule_time, now),
             )
             if asked.artifact is not None:
                 run.artifact = asked.artifact.name
@@ -181,8 +184,12 @@ class Deployment:
                 run.source_environment = asked.artifact.source_environment
             if sealed is not None:
                 tx.put_secret(settings_key(run_name), sealed)
-            event = _requested(run, caller)
-            run = tx.insert_run(run, pipeline=asked.pipeline, request=request, events=[event])
+            # First what the run is let through, so that the request is the last thing that is told of it.
+            events = [
+                *schedule.override(tx, run, request.override_reason, caller, now),
+                _requested(run, caller),
+            ]
+            run = tx.insert_run(run, pipeline=asked.pipeline, request=request, events=events)
             once.remember(tx, run)
             return run
 
@@ -257,7 +264,8 @@ class Deployment:
         def change(tx: Transaction, run: Run) -> list[Event]:
             # The epoch is new already: whoever advances the run can note no intent, and so sends nothing.
             now = self._clock()
-            return schedule.reschedule(tx, run, schedule.wanted(request.schedule_time, now), caller, now)
+            at = schedule.wanted(request.schedule_time, now)
+            return schedule.reschedule(tx, run, at, request.override_reason, caller, now)
 
         return await self._change(request.name, once, change)
 
@@ -384,7 +392,10 @@ class Deployment:
         tell: Callable[[Finding | Progress], None],
     ) -> None:
         """Validate and tell what is found; what the host's own record forbids is told in any case."""
-        found = [_as_finding(v) for v in deploy_violations(self._config, self._store.reads, asked)]
+        reads, now = self._store.reads, self._clock()
+        against = deploy_violations(self._config, reads, asked)
+        against += schedule.frozen_violations(reads, asked.stage, request, now)
+        found = [_as_finding(v) for v in against]
         try:
             if asked.artifact is None and asked.source is not None:
                 tell(Progress(step=Step.KIND_EXPORT, detail=f"exporting from {rules.title(asked.source)}"))

@@ -373,7 +373,7 @@ class Execution:
         await journal.note(
             "import.intent",
             intent.to_json().encode(),
-            lambda tx, run: schedule.may_import(tx, run, self._clock()),
+            self._may_send,
         )
         try:
             operation = await api.telling(_give_up).start_import(
@@ -394,6 +394,11 @@ class Execution:
             raise Stopped(environment_finding(error, where, Step.KIND_IMPORT)) from error
         await journal.note("import.operation", operation.to_json().encode())
         return operation
+
+    def _may_send(self, reads: Reads, run: Run) -> Sequence[Event] | None:
+        """What is told with an import that is sent now; None where it may not be sent."""
+        now = self._clock()
+        return schedule.sends_through(reads, run, now) if schedule.may_import(reads, run, now) else None
 
     async def _reconcile(
         self, environment: Environment, api: WebApi, intent: ImportIntent

@@ -1,4 +1,4 @@
-"""When a run may go on: at its own time.
+"""When a run may go on: at its own time, and not during a freeze of its stage.
 
 Like the gates everything here happens within a transaction of somebody else: of the run that comes to its
 time, or of the caller who gives it another one. So a time that has come, another time and a cancel exclude
@@ -10,16 +10,19 @@ from __future__ import annotations
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from pipelinehost.errors import FailedPrecondition, InvalidArgument, Violation
+from pipelinehost.errors import FailedPrecondition, InvalidArgument, Violation, reason_name
 from pipelinehost.v1.errors_pb2 import ErrorReason
-from pipelinehost.v1.resources_pb2 import Event, Gate, Run, RunChange
-from pipelinehost_server import rules
-from pipelinehost_server.deployment import gates
+from pipelinehost.v1.pipeline_host_pb2 import DeployRequest
+from pipelinehost.v1.resources_pb2 import Event, Gate, Run, RunChange, Stage
+from pipelinehost_server import access, rules
+from pipelinehost_server.deployment import freezes, gates
 from pipelinehost_server.deployment.journal import HOST, moved, put_aside
-from pipelinehost_server.store import Reads
+from pipelinehost_server.store import Reads, Transaction
 
 MOST_DAYS = 400
 """How far ahead a run may be scheduled."""
+OVERRIDE = "freeze.override"
+"""Where it is noted which administrator lets a run through freezes."""
 _SECOND = 10**9
 _DAY = 24 * 3600 * _SECOND
 
@@ -45,10 +48,83 @@ def wanted(asked: Timestamp, now: int) -> Timestamp | None:
 
 def wait_of(reads: Reads, run: Run, now: int) -> Run.Wait | None:
     """What keeps a run from its import now; None where nothing does."""
-    del reads
     if run.HasField("schedule_time") and now < run.schedule_time.ToNanoseconds():
         return Run.Wait(until=run.schedule_time, reason="that is its time")
-    return None
+    if _overrides(reads, run):
+        return None
+    found = freezes.frozen(reads.freezes_of(*freezes.scopes(run.stage)), run.stage, now)
+    if found is None:
+        return None
+    wait = Run.Wait(freeze=found.freeze.name, reason=f"{found.freeze.name}: {found.freeze.reason}")
+    if found.until is not None:
+        wait.until.CopyFrom(rules.timestamp(found.until))
+    return wait
+
+
+def frozen_violations(reads: Reads, stage: Stage, request: DeployRequest, now: int) -> list[Violation]:
+    """What freezes have against a deployment at the time that it asks for."""
+    at = max(now, request.schedule_time.seconds * _SECOND + request.schedule_time.nanos)
+    if request.override_reason:
+        return []
+    found = freezes.frozen(reads.freezes_of(*freezes.scopes(stage.name)), stage.name, at)
+    if found is None:
+        return []
+    where, freeze = rules.title(stage), found.freeze
+    leave = "let an administrator go through it with --override-reason"
+    if found.until is None:
+        told = f"{where} is frozen by {freeze.name} until that is changed or deleted: deploy then, or {leave}"
+    else:
+        until = freezes.local(found.until, freeze)
+        utc = rules.timestamp(found.until).ToJsonString()
+        zone = f"{freeze.time_zone}, " if freeze.time_zone else ""
+        told = (
+            f"{where} is frozen by {freeze.name} until {until} ({zone}{utc}): deploy with --at {until}, "
+            f"or {leave}"
+        )
+    told = f"{told} ({freeze.reason})"
+    return [Violation(stage.name, told, reason_name(ErrorReason.ERROR_REASON_STAGE_FROZEN))]
+
+
+def override(tx: Transaction, run: Run, reason: str, caller: str, now: int) -> list[Event]:
+    """Let a run through freezes by leave of an administrator, or not any more.
+
+    Returns:
+        What the record is told of it.
+    """
+    run.override_reason = reason
+    if not reason:
+        tx.delete_outputs(run.name, [OVERRIDE])
+        return []
+    tx.put_output(run.name, OVERRIDE, caller.encode())
+    now = max(now, run.schedule_time.ToNanoseconds())
+    found = freezes.in_force(tx.freezes_of(*freezes.scopes(run.stage)), run.stage, now)
+    return [_overridden(run, caller, [f.name for f in found])]
+
+
+def sends_through(reads: Reads, run: Run, now: int) -> list[Event]:
+    """What is told with an import that is sent now: the freezes that it goes through, if any."""
+    by = _overrides(reads, run)
+    if not by:
+        return []
+    found = freezes.in_force(reads.freezes_of(*freezes.scopes(run.stage)), run.stage, now)
+    return [_overridden(run, by, [f.name for f in found])] if found else []
+
+
+def _overrides(reads: Reads, run: Run) -> str:
+    """Which administrator lets a run through freezes; nobody does who is none any more."""
+    noted = reads.output(run.name, OVERRIDE) if run.override_reason else None
+    found = access.caller(reads, noted.decode()) if noted else None
+    return found.name if found is not None and found.administrator else ""
+
+
+def _overridden(run: Run, by: str, found: list[str]) -> Event:
+    through = ", ".join(found) or "none at that time"
+    return Event(
+        kind=Event.KIND_FREEZE_OVERRIDDEN,
+        actor=by,
+        subject=run.name,
+        message=f"{run.override_reason} (freezes: {through})",
+    )
 
 
 def come_to(reads: Reads, run: Run, now: int) -> list[Event]:
@@ -101,7 +177,9 @@ def wake_time(run: Run) -> int | None:
     return status.expire_time.ToNanoseconds() if status is not None else None
 
 
-def reschedule(reads: Reads, run: Run, at: Timestamp | None, caller: str, now: int) -> list[Event]:
+def reschedule(
+    tx: Transaction, run: Run, at: Timestamp | None, override_reason: str, caller: str, now: int
+) -> list[Event]:
     """Give a run another time, or none; one that waits for its target keeps its place if it need not wait.
 
     Returns:
@@ -110,14 +188,15 @@ def reschedule(reads: Reads, run: Run, at: Timestamp | None, caller: str, now: i
     Raises:
         FailedPrecondition: it is a restore or finished, or its import may have been received.
     """
-    if not rules.schedulable(run, sent=gates.begun(reads, run)):
+    if not rules.schedulable(run, sent=gates.begun(tx, run)):
         raise _not_schedulable(run)
-    was, events = _words(run), list[Event]()
+    was = _words(run)
     run.ClearField("schedule_time")
     if at is not None:
         run.schedule_time.CopyFrom(at)
+    events = override(tx, run, override_reason, caller, now)
     if run.state in (Run.STATE_SCHEDULED, Run.STATE_WAITING_FOR_TARGET, Run.STATE_DEPLOYING):
-        events = come_to(reads, run, now)
+        events += come_to(tx, run, now)
     change = RunChange(to=run.state, artifact=run.artifact, version=run.version, attempt=run.attempt)
     setattr(change, "from", run.state)
     event = Event(kind=Event.KIND_RUN_RESCHEDULED, actor=caller, subject=run.name, run=change)

@@ -131,7 +131,14 @@ CREATE TABLE gate_note (
     PRIMARY KEY (run, position));
 """
 
-VERSIONS: Final = (_FIRST, _PRINCIPALS, _GATES)
+_FREEZES: Final = """
+CREATE TABLE freeze (
+    name TEXT NOT NULL PRIMARY KEY, scope TEXT NOT NULL, pipeline TEXT NOT NULL, frame BLOB NOT NULL);
+CREATE INDEX freeze_scope ON freeze (scope, name);
+CREATE INDEX freeze_pipeline ON freeze (pipeline, name);
+"""
+
+VERSIONS: Final = (_FIRST, _PRINCIPALS, _GATES, _FREEZES)
 """Statements, each ended by a semicolon, that lead from the version before."""
 
 

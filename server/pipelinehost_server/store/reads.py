@@ -24,6 +24,7 @@ Kind = Literal[
     "component_result",
     "principal",
     "token",
+    "freeze",
 ]
 """What can be listed page by page."""
 
@@ -88,6 +89,7 @@ _LISTINGS: Final[dict[str, _Listing]] = {
     "component_result": _Listing(tables.ComponentResult, "position", frozenset({"run", "position"})),
     "principal": _Listing(tables.Principal, "name", frozenset({"name", "kind", "role", "display_name"})),
     "token": _Listing(tables.Token, "name", frozenset({"name", "principal"})),
+    "freeze": _Listing(tables.Freeze, "name", frozenset({"name", "scope"})),
 }
 
 _UNFINISHED = tables.Run.state < SQL(str(tables.FINISHED))  # written as in the partial indexes
@@ -143,6 +145,15 @@ _DUE = text(
 _RESTING = text(
     # The plus keeps SQLite with the index of what is unfinished, which has the order.
     _UNFINISHED_RUNS.where(_UNFINISHED, SQL(f'+"t1"."state" IN {tables.RESTING}'))
+)
+_FREEZE = text(tables.Freeze.select(tables.Freeze.frame).where(tables.Freeze.name == ANY))
+_FREEZES = text(
+    tables.Freeze.select(tables.Freeze.frame).where(tables.Freeze.scope == ANY).order_by(tables.Freeze.name)
+)
+_FREEZES_UNDER = text(
+    tables.Freeze.select(tables.Freeze.frame)
+    .where(tables.Freeze.pipeline == ANY)
+    .order_by(tables.Freeze.name)
 )
 _UPLOADERS = text(
     tables.Uploader.select(tables.Uploader.principal)
@@ -330,13 +341,30 @@ def _visible(kind: str, count: int) -> Any:
             return fn.EXISTS(uploaded) | fn.EXISTS(deployed) | fn.EXISTS(of_it.where(restore))
         case "event":
             runs = tables.Run.select(tables.Run.name).where(tables.Run.pipeline.in_(pipelines) | restore)
-            return tables.Event.subject.in_(pipelines) | tables.Event.subject.in_(runs)
+            freezes = tables.Freeze.select(tables.Freeze.name).where(
+                (tables.Freeze.pipeline == SQL("''")) | tables.Freeze.pipeline.in_(pipelines)
+            )
+            return (
+                tables.Event.subject.in_(pipelines)
+                | tables.Event.subject.in_(runs)
+                | tables.Event.subject.in_(freezes)
+            )
         case "principal":
             return tables.Principal.name.in_(principals)
+        case "freeze":
+            return (tables.Freeze.pipeline == SQL("''")) | tables.Freeze.pipeline.in_(pipelines)
     raise ValueError(f"who may see a {kind} is not a matter of rows")
 
 
-_TIMES: Final = {"pipeline": 1, "run": 2, "environment": 2, "artifact": 3, "event": 3, "principal": 1}
+_TIMES: Final = {
+    "pipeline": 1,
+    "run": 2,
+    "environment": 2,
+    "artifact": 3,
+    "event": 4,
+    "principal": 1,
+    "freeze": 1,
+}
 """How often :func:`_visible` takes the principals."""
 
 
@@ -517,6 +545,21 @@ class Reads:
     def resting_runs(self) -> list[str]:
         """Names of the runs that wait for people or for a time, oldest first."""
         return self._names(_RESTING)
+
+    def freeze(self, name: str) -> resources_pb2.Freeze | None:
+        """A freeze."""
+        frame = self._one(_FREEZE, name)
+        return None if frame is None else resources_pb2.Freeze.FromString(body(frame))
+
+    def freezes_of(self, *scopes: str) -> list[resources_pb2.Freeze]:
+        """The freezes of these scopes and of no others, by scope and name."""
+        rows = [row for scope in scopes for row in self._execute(_FREEZES, (scope,)).fetchall()]
+        return [resources_pb2.Freeze.FromString(body(row[0])) for row in rows]
+
+    def freezes_under(self, pipeline: str) -> list[resources_pb2.Freeze]:
+        """The freezes of a pipeline and of its stages."""
+        rows = self._execute(_FREEZES_UNDER, (pipeline,)).fetchall()
+        return [resources_pb2.Freeze.FromString(body(row[0])) for row in rows]
 
     def gate_notes(self, run: str) -> list[resources_pb2.GateNote]:
         """What approvers of a run told the administrators, in order."""

@@ -233,6 +233,15 @@ class GateNote(Row):
         primary_key = CompositeKey("run", "position")
 
 
+class Freeze(Row):
+    """Freezes; ``pipeline`` is empty for those of the whole host."""
+
+    name = TextField(primary_key=True)
+    scope = TextField()
+    pipeline = TextField()
+    frame = BlobField()
+
+
 class Event(Row):
     """The record: events, each chained to the one before by ``sha256(its hash + message bytes)``."""
 

@@ -98,6 +98,8 @@ _GATE_NOTE_COUNT = text(
         tables.GateNote.run == ANY
     )
 )
+_PUT_FREEZE = insert(tables.Freeze, replace=True)
+_DELETE_FREEZE = text(tables.Freeze.delete().where(tables.Freeze.name == ANY))
 _PUT_SECRET = insert(tables.Secret, replace=True)
 _SECRETS = text(tables.Secret.select(tables.Secret.name, tables.Secret.ciphertext))
 _OVERWRITE = "PRAGMA secure_delete = 1"
@@ -126,6 +128,9 @@ _HEAD = text(
     .order_by(tables.Event.sequence.desc())
     .limit(SQL("1"))
 )
+
+
+_Stamped = resources_pb2.Environment | resources_pb2.Pipeline | resources_pb2.Principal | resources_pb2.Freeze
 
 
 class Keep(enum.Enum):
@@ -512,6 +517,19 @@ class Transaction(Reads):
         """Deletes the results of an earlier attempt."""
         self._execute(_CLEAR_COMPONENT_RESULTS, (run,))
 
+    def put_freeze(self, freeze: resources_pb2.Freeze) -> resources_pb2.Freeze:
+        """Creates or replaces a freeze; stamps ``etag`` and times."""
+        _stamp(freeze, self.freeze(freeze.name))
+        pipeline = "/".join(freeze.scope.split("/")[:2])
+        self._execute(_PUT_FREEZE, (freeze.name, freeze.scope, pipeline, frame(freeze)))
+        self._change_rights()
+        return freeze
+
+    def delete_freeze(self, name: str) -> None:
+        """Deletes a freeze, if it is there."""
+        self._execute(_DELETE_FREEZE, (name,))
+        self._change_rights()
+
     def add_gate_note(self, note: resources_pb2.GateNote) -> None:
         """Adds a note after those that are there."""
         position: int = self._one(_GATE_NOTE_COUNT, note.run) + 1
@@ -654,8 +672,8 @@ def _without_settings(request: pipeline_host_pb2.DeployRequest) -> pipeline_host
 
 
 def _stamp(
-    resource: resources_pb2.Environment | resources_pb2.Pipeline | resources_pb2.Principal,
-    before: resources_pb2.Environment | resources_pb2.Pipeline | resources_pb2.Principal | None,
+    resource: _Stamped,
+    before: _Stamped | None,
 ) -> None:
     resource.etag = secrets.token_hex(8)
     _now(resource.update_time)

@@ -421,7 +421,7 @@ def test_nothing_that_a_run_does_is_left_out_of_the_mutations() -> None:
         "name", "state", "pipeline", "note", "attempt", "steps", "error", "error_count", "warning_count",
         "previous_version", "revision", "create_time", "start_time", "end_time", "gates",
         # An approval says what, not when.
-        "schedule_time", "wait",
+        "schedule_time", "override_reason", "wait",
     }  # fmt: skip
     inputs = {
         "artifact", "version", "settings_sha256", "import_mode", "overwrite_customizations",
