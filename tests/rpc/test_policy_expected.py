@@ -22,6 +22,7 @@ from pipelinehost.v1 import pipeline_host_pb2 as api
 from pipelinehost.v1.resources_pb2 import (
     Connection,
     Environment,
+    Freeze,
     Gate,
     Pipeline,
     Principal,
@@ -65,6 +66,16 @@ ValidateDeployment          DDDDDD   DDDDDD  ...DNN  ...DNN  .....N
 Deploy                      DDDDDD   DDDDDD  ...DNN  ...DNN  .....N
 CancelRun                   DDDDDD   DDDDDD  ...DNN  ...DNN  .....N
 RescheduleRun               DDDDDD   DDDDDD  ...DNN  ...DNN  .....N
+RescheduleRun override      DDDDDD   DDDDDD  DDDDNN  DDDDNN  .....N
+Deploy override             DDDDDD   DDDDDD  DDDDNN  DDDDNN  .....N
+ValidateDeployment override DDDDDD   DDDDDD  DDDDNN  DDDDNN  .....N
+ListFreezes                 DDDDDD   ......  ......  ......  ......
+GetFreeze                   DDDDDD   ....NN  ....NN  ....NN  .....N
+CreateFreeze                DDDDDD   DDDDDD  DDDDDD  ..DDNN  ......
+CreateFreeze stage          DDDDDD   DDDDDD  DDDDDD  ..DDNN  ......
+CreateFreeze host           DDDDDD   DDDDDD  DDDDDD  DDDDDD  ......
+UpdateFreeze                DDDDDD   DDDDDD  DDDDDD  ..DDNN  .....N
+DeleteFreeze                DDDDDD   DDDDDD  DDDDDD  ..DDNN  .....N
 RetryRun                    DDDDDD   DDDDDD  ...DNN  ...DNN  .....N
 Approve                     DDDDDD   DDD.NN  DDD.NN  DDD.NN  DDD.DN
 Reject                      DDDDDD   DDD.NN  DDD.NN  DDD.NN  DDD.DN
@@ -109,6 +120,7 @@ ABSENT = {
     "environments/dev": "environments/gone",
     "environments/qa": "environments/gone",
     "principals/stranger": "principals/nobody",
+    "freezes/line": "freezes/gone",
 }
 
 
@@ -165,6 +177,9 @@ class World:
         bed.pipeline(owner="principals/team-o", shares=self.shares, stages=[stage])
         self.artifact = bed.upload(package()).name
         self.run = self.waiting()
+        line = Freeze(name="freezes/line", scope="pipelines/sales", reason="x", time_zone="UTC")
+        line.start = "2999-01-01T00:00"
+        bed.call("CreateFreeze", api.CreateFreezeRequest(freeze=line))
         # A run of the unmanaged package lets those who see the pipeline see it; it is what may be restored.
         self.unmanaged = bed.upload(package(managed=False)).name
 
@@ -222,6 +237,10 @@ def request_for(world: World, row: str, who: Somebody) -> Any:
     artifact = "artifacts/" + "0" * 64 if gone else world.artifact
     stranger = named("principals/stranger")
     deploy = api.DeployRequest(pipeline=sales, artifact=artifact)
+    override = "a hotfix" if what == "override" else ""
+    deploy.override_reason = override
+    freeze = Freeze(name=named("freezes/line"), scope=sales, reason="x")
+    scope = {"": sales, "stage": f"{sales}/stages/qa", "host": ""}
     update = api.UpdatePipelineRequest(pipeline=Pipeline(name=sales, description="x"), validate_only=True)
     update.update_mask.paths.append(what or "description")
     if what == "owner":
@@ -255,7 +274,13 @@ def request_for(world: World, row: str, who: Somebody) -> Any:
         "ValidateDeployment": lambda: api.ValidateDeploymentRequest(deployment=deploy),
         "Deploy": lambda: deploy,
         "CancelRun": lambda: api.CancelRunRequest(name=run),
-        "RescheduleRun": lambda: api.RescheduleRunRequest(name=run),
+        "RescheduleRun": lambda: api.RescheduleRunRequest(name=run, override_reason=override),
+        "GetFreeze": lambda: api.GetFreezeRequest(name=freeze.name),
+        "CreateFreeze": lambda: api.CreateFreezeRequest(
+            freeze=Freeze(name="freezes/new", scope=scope[what], reason="x"), validate_only=True
+        ),
+        "UpdateFreeze": lambda: api.UpdateFreezeRequest(freeze=freeze, validate_only=True),
+        "DeleteFreeze": lambda: api.DeleteFreezeRequest(name=freeze.name, validate_only=True),
         "RetryRun": lambda: api.RetryRunRequest(name=run),
         "Approve": lambda: api.ApproveRequest(name=run, bound_sha256="of something else"),
         "Reject": lambda: api.RejectRequest(name=run, comment="no"),
@@ -326,6 +351,7 @@ def about_people(bed: Bed, method: str, column: str, who: Somebody) -> Any:
 ROWS = list(dict.fromkeys(row for row, *_ in cells(TABLE, RELATIONS)))
 LISTS: dict[str, tuple[str, Callable[[World], str]]] = {
     "ListPipelines": ("pipelines", lambda w: "pipelines/sales"),
+    "ListFreezes": ("freezes", lambda w: "freezes/line"),
     "ListRuns": ("runs", lambda w: w.run),
     "ListEnvironments": ("environments", lambda w: "environments/dev"),
     "ListArtifacts": ("artifacts", lambda w: w.artifact),

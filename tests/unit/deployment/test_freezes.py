@@ -23,7 +23,7 @@ BERLIN = "Europe/Berlin"
 
 def freeze(start: str = "", end: str = "", recurrence: str = "", **more: str) -> Freeze:
     zone = more.pop("time_zone", BERLIN if start or end else "")
-    fields = {"name": "freezes/f", "reason": "so", **more}
+    fields: dict[str, Any] = {"name": "freezes/f", "reason": "so", **more}
     made = Freeze(start=start, end=end, recurrence=recurrence, time_zone=zone, **fields)
     assert freezes.violations(made) == []
     return made
@@ -158,7 +158,8 @@ def test_a_freeze_without_an_end_of_its_windows_is_looked_at_again() -> None:
     ],
 )
 def test_what_cannot_be_a_freeze(fields: dict[str, str], where: str) -> None:
-    made = Freeze(**{"name": "freezes/f", "reason": "so", "time_zone": BERLIN, **fields})
+    whole: dict[str, Any] = {"name": "freezes/f", "reason": "so", "time_zone": BERLIN, **fields}
+    made = Freeze(**whole)
     assert [v.subject for v in freezes.violations(made)] == [f"freeze.{where}"]
 
 

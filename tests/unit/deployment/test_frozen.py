@@ -44,12 +44,13 @@ def local(nanoseconds: int) -> str:
 def window(clock: Clock, begins: int = -HOUR, ends: int = HOUR, **more: str) -> Freeze:
     """A freeze from and until so many nanoseconds from now."""
     now = clock()
-    fields = {"name": "freezes/audit", "reason": "the audit", "time_zone": "UTC", **more}
+    fields: dict[str, Any] = {"name": "freezes/audit", "reason": "the audit", "time_zone": "UTC", **more}
     return Freeze(start=local(now + begins), end=local(now + ends), **fields)
 
 
 def stop(**more: str) -> Freeze:
-    return Freeze(**{"name": "freezes/stop", "reason": "an incident", **more})
+    fields: dict[str, Any] = {"name": "freezes/stop", "reason": "an incident", **more}
+    return Freeze(**fields)
 
 
 async def put(host: Host, *freezes: Freeze) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import peewee
 import pytest
 
-from pipelinehost.v1.resources_pb2 import Event
+from pipelinehost.v1.resources_pb2 import Event, Freeze, GateNote
 from pipelinehost_server.store import Store, StoreTooNew, migrations, tables
 
 Peek = Callable[..., list[tuple[object, ...]]]
@@ -80,6 +80,28 @@ async def test_opening_again_changes_nothing(tmp_path: Path, peek: Peek) -> None
     assert identities[0] == identities[1]
     assert len(identities[0]) == 16
     assert peek("SELECT sql FROM sqlite_schema ORDER BY name") == schema
+
+
+async def test_a_store_of_gates_gets_freezes(
+    tmp_path: Path, peek: Peek, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions = migrations.VERSIONS
+    with monkeypatch.context() as patched:
+        patched.setattr(migrations, "VERSIONS", versions[:3])
+        before = Store(tmp_path)
+        await before.open()
+        await before.write(lambda tx: tx.append(Event(message="kept")))
+        await before.write(lambda tx: tx.add_gate_note(GateNote(run="runs/1", note="kept")))
+        await before.close()
+    assert peek("PRAGMA user_version") == [(3,)]
+    store = Store(tmp_path)
+    await store.open()
+    made = await store.write(lambda tx: tx.put_freeze(Freeze(name="freezes/f", scope="pipelines/p/stages/s")))
+    assert store.reads.freezes_of("", "pipelines/p/stages/s") == [made]
+    assert store.reads.freezes_under("pipelines/p") == [made]
+    assert [n.note for n in store.reads.gate_notes("runs/1")] == ["kept"]
+    assert store.reads.last_sequence() == 1
+    await store.close()
 
 
 async def test_a_version_that_fails_halfway_leaves_the_one_before(
