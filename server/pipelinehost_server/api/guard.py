@@ -465,7 +465,12 @@ def _path(method: MethodDescriptor) -> str:
 
 def _peer(context: Any) -> str:
     """From where a call comes, for the record: the connection's address, whatever the metadata claims."""
-    peer = unquote(str(context.peer() or ""))
+    return _address(str(context.peer() or ""))
+
+
+@functools.lru_cache(maxsize=4096)
+def _address(peer: str) -> str:
+    peer = unquote(peer)
     scheme, _, address = peer.partition(":")
     return _CONTROL.sub("", address if scheme in {"ipv4", "ipv6"} else peer)[:_NAME]
 
