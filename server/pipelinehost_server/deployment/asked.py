@@ -16,7 +16,7 @@ from pipelinehost import names
 from pipelinehost.errors import FailedPrecondition, InvalidArgument, NotFound, Violation, reason_name
 from pipelinehost.v1.errors_pb2 import ErrorReason
 from pipelinehost.v1.pipeline_host_pb2 import DeployRequest
-from pipelinehost.v1.resources_pb2 import Artifact, Environment, Pipeline, Stage
+from pipelinehost.v1.resources_pb2 import Artifact, Environment, Pipeline, Run, Stage
 from pipelinehost_dataverse.webapi import DataverseError
 from pipelinehost_server import rules
 from pipelinehost_server.config import Config
@@ -153,6 +153,12 @@ def restore_violations(artifact: Artifact, environment: Environment) -> list[Vio
             )
         )
     return found
+
+
+def leads_there(reads: Reads, run: Run) -> bool:
+    """Whether the stage of a run still leads to its target; another pipeline may have its name by now."""
+    pipeline = reads.pipeline(run.pipeline) or Pipeline()
+    return any(s.name == run.stage and s.environment == run.target_environment for s in pipeline.stages)
 
 
 def stage_named(reads: Reads, name: str) -> Stage:

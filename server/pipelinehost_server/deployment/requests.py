@@ -58,6 +58,7 @@ from pipelinehost_server.deployment.asked import (
     environment_named,
     forbidden,
     held_version,
+    leads_there,
     not_found,
     required,
     resolve,
@@ -288,7 +289,7 @@ class Deployment:
 
         Raises:
             NotFound: no such run.
-            FailedPrecondition: it has not failed.
+            FailedPrecondition: it has not failed, or its stage does not lead to its target any more.
         """
 
         def change(tx: Transaction, run: Run) -> Event:
@@ -296,6 +297,12 @@ class Deployment:
                 raise FailedPrecondition(
                     ErrorReason.ERROR_REASON_RUN_NOT_RETRYABLE,
                     f"{run.name} is {rules.state_name(run.state)}; only a failed run can be retried.",
+                    remedy="Deploy anew instead.",
+                )
+            if run.stage and not leads_there(tx, run):
+                raise FailedPrecondition(
+                    ErrorReason.ERROR_REASON_RUN_NOT_RETRYABLE,
+                    f"{run.stage} does not lead to {run.target_environment} any more.",
                     remedy="Deploy anew instead.",
                 )
             for step in run.steps:

@@ -471,6 +471,24 @@ async def test_a_gate_that_is_taken_away_still_holds_who_was_asked_under_it(host
     assert state(await host.ended(run)) == "SUCCEEDED"
 
 
+async def test_a_stage_that_leads_elsewhere_asks_old_runs_as_it_did(host: Host) -> None:
+    """Its gate is about another target now, and may name others."""
+    run = await waiting(host)
+
+    def job(tx: Transaction) -> None:
+        pipeline = tx.pipeline("pipelines/sales") or Pipeline()
+        pipeline.stages[0].environment = "environments/elsewhere"
+        tx.put_pipeline(pipeline)
+
+    await host.store.write(job)
+    await principal(host, "dan")
+    await guard(host, gate(APPROVAL, "dan"))
+    with pytest.raises(PermissionDenied):
+        await approve(host, run, "dan")
+    await approve(host, run, "ada")
+    assert state(await host.ended(run)) == "SUCCEEDED"
+
+
 async def test_a_gate_that_is_added_holds_runs_that_wait_for_their_target(host: Host) -> None:
     await host.stop()
     await host.start(embedded_pace=1.0)
