@@ -235,7 +235,7 @@ def waiting(town: Town, token: str | None = None) -> Run:
 
 
 def test_a_pipeline_of_the_same_name_does_not_take_an_old_run_on(gated: Town) -> None:
-    """Its owner may neither weaken the gate nor use the target any more, but make another one of that name."""
+    """Its owner may neither weaken the gate nor use the target any more, but make another one so called."""
     dora, eric = gated.dora, gated.eric  # type: ignore[attr-defined]  # set by the fixture
     run = waiting(gated)
     gated.update("ada", role=Principal.ROLE_VIEWER)
