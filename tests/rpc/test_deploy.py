@@ -20,7 +20,7 @@ def test_a_package_arrives_in_its_target(bed: Bed) -> None:
     bed.environment("qa")
     made = bed.pipeline()
     artifact = bed.upload(package())
-    wanted = api.DeployRequest(pipeline=made.name, artifact=artifact.name, note="first")
+    wanted = api.DeployRequest(pipeline=made.name, artifact=artifact.name, note="first", request_id="1")
     *_, last = bed.call("ValidateDeployment", api.ValidateDeploymentRequest(deployment=wanted))
     assert last.summary.deployable
     assert last.summary.stage == QA
@@ -45,9 +45,38 @@ def test_a_package_arrives_in_its_target(bed: Bed) -> None:
     ).events
     assert told[0].kind == Event.KIND_DEPLOYMENT_REQUESTED
     assert told[0].actor == "principals/admin"
+    assert bed.call("Deploy", wanted) == run
+    wanted.request_id = "2"
     with pytest.raises(errors.FailedPrecondition) as refused:
         bed.call("Deploy", wanted)
     assert refused.value.reason == ErrorReason.ERROR_REASON_NOTHING_DUE
+
+
+def test_a_repeat_asks_no_environment(bed: Bed) -> None:
+    """Without stage and version it takes the development environment to tell which stage is due."""
+    bed.environment("dev", DEVELOPMENT)
+    bed.environment("qa")
+    made = bed.pipeline()
+    restore = api.RestoreArtifactRequest(
+        artifact=bed.upload(package(managed=False)).name, environment="environments/dev"
+    )
+    restored = bed.call("RestoreArtifact", restore)
+    *_, last = bed.call("WatchRun", api.WatchRunRequest(name=restored.name))
+    assert last.run.state == Run.STATE_SUCCEEDED, last
+    wanted = api.DeployRequest(pipeline=made.name, solution="Sales", request_id="1")
+    run = bed.call("Deploy", wanted)
+    assert run.stage == QA
+    bed.call("WatchRun", api.WatchRunRequest(name=run.name))
+    made.ClearField("development_environments")
+    bed.call(
+        "UpdatePipeline",
+        api.UpdatePipelineRequest(pipeline=made, update_mask={"paths": ["development_environments"]}),
+    )
+    assert bed.call("Deploy", wanted) == run
+    wanted.request_id = "2"
+    with pytest.raises(errors.FailedPrecondition) as refused:
+        bed.call("Deploy", wanted)
+    assert refused.value.reason == ErrorReason.ERROR_REASON_SOURCE_AMBIGUOUS
 
 
 def test_64_repeats_of_a_deployment_are_one_run(idle: Bed) -> None:
