@@ -728,7 +728,7 @@ class Bed:
         while len(self.open) > _UNFINISHED:
             self.ended(self.open.pop(0))
 
-    def ended(self, name: str, seconds: float = 30) -> Run | None:
+    def ended(self, name: str, seconds: float = 90) -> Run | None:
         """Wait for a run's end."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
