@@ -738,6 +738,10 @@ class Bed:
             if run.state >= Run.STATE_SUCCEEDED or run.state == Run.STATE_UNKNOWN:
                 ended = Run.State.Name(run.state).removeprefix("STATE_")
                 self.record.outcomes[f"run {ended} {run.error.code}".strip()] += 1
+                if run.state == Run.STATE_UNKNOWN:  # after a kill; until somebody decides it has its target
+                    decided = pipeline_host_pb2.ResolveRunRequest(name=name, reason="of no matter here")
+                    decided.resolution = decided.RESOLUTION_NOT_APPLIED
+                    self.call("ResolveRun", decided)
                 return run  # type: ignore[no-any-return]  # of a stub that is looked up by its name
             time.sleep(0.05)
         self.trouble(f"a run did not end in {seconds:g} s, in {self.operation}")
