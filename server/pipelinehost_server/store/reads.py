@@ -462,28 +462,27 @@ class Reads:
         row = self._execute(sql, values).fetchone()
         return None if row is None else row[0]
 
-    def _frame(self, sql: str, name: str) -> bytes | None:
-        """Of what is asked for far more often than it changes: an environment, a pipeline, an artifact."""
-        frame: bytes | None = self._one(sql, name)
-        return frame
+    def _frames(self, sql: str, value: str) -> list[bytes]:
+        """Of what is asked for far more often than it changes: environments, pipelines and the like."""
+        return [row[0] for row in self._execute(sql, (value,)).fetchall()]
 
     def _names(self, sql: str, *values: object) -> list[str]:
         return [row[0] for row in self._execute(sql, values).fetchall()]
 
     def environment(self, name: str) -> resources_pb2.Environment | None:
         """An environment."""
-        frame = self._frame(_ENVIRONMENT, name)
-        return None if frame is None else resources_pb2.Environment.FromString(body(frame))
+        frames = self._frames(_ENVIRONMENT, name)
+        return resources_pb2.Environment.FromString(body(frames[0])) if frames else None
 
     def pipeline(self, name: str) -> resources_pb2.Pipeline | None:
         """A pipeline with its stages."""
-        frame = self._frame(_PIPELINE, name)
-        return None if frame is None else resources_pb2.Pipeline.FromString(body(frame))
+        frames = self._frames(_PIPELINE, name)
+        return resources_pb2.Pipeline.FromString(body(frames[0])) if frames else None
 
     def artifact(self, name: str) -> resources_pb2.Artifact | None:
         """An artifact."""
-        frame = self._frame(_ARTIFACT, name)
-        return None if frame is None else resources_pb2.Artifact.FromString(body(frame))
+        frames = self._frames(_ARTIFACT, name)
+        return resources_pb2.Artifact.FromString(body(frames[0])) if frames else None
 
     def artifacts_of(self, solution: str, version: str, managed: bool) -> list[str]:
         """Names of the artifacts of one version of a solution, newest first."""
@@ -553,8 +552,8 @@ class Reads:
 
     def freezes_of(self, *scopes: str) -> list[resources_pb2.Freeze]:
         """The freezes of these scopes and of no others, by scope and name."""
-        rows = [row for scope in scopes for row in self._execute(_FREEZES, (scope,)).fetchall()]
-        return [resources_pb2.Freeze.FromString(body(row[0])) for row in rows]
+        frames = [frame for scope in scopes for frame in self._frames(_FREEZES, scope)]
+        return [resources_pb2.Freeze.FromString(body(frame)) for frame in frames]
 
     def freezes_under(self, pipeline: str) -> list[resources_pb2.Freeze]:
         """The freezes of a pipeline and of its stages."""

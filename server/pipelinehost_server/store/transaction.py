@@ -29,8 +29,8 @@ HOST: Final = "host"
 """The actor of what the host does by itself."""
 
 _PRUNE_SECONDS = 60.0
-_FRAMES: Final = 1_000
-"""Most environments, pipelines and artifacts that are kept at hand."""
+_KEPT: Final = 1_000
+"""Most questions about what seldom changes whose answers are kept at hand."""
 
 _PUT_ENVIRONMENT = insert(tables.Environment, replace=True)
 _DELETE_ENVIRONMENT = text(tables.Environment.delete().where(tables.Environment.name == ANY))
@@ -181,7 +181,7 @@ class Transaction(Reads):
         self._identity = ""
         self._signed_from = (1, record.START)
         self._next_prune = 0.0
-        self._frames: dict[tuple[str, str], bytes] = {}
+        self._kept: dict[tuple[str, str], list[bytes]] = {}
         self.appended: list[resources_pb2.Event] = []
         self.peer = ""
         """From where the caller of the job calls."""
@@ -196,18 +196,19 @@ class Transaction(Reads):
         """Forgets the events after a mark, when the database has rolled them back."""
         self._sequence, self._hash, self.rights_changed, count = mark
         del self.appended[count:]
-        self._frames.clear()
+        self._kept.clear()
 
     def _change_rights(self) -> None:
+        """Called with every change that may take a right or a sign-in from somebody: what was said is old."""
         self.rights_changed += 1
 
-    def _frame(self, sql: str, name: str) -> bytes | None:
+    def _frames(self, sql: str, value: str) -> list[bytes]:
         # Nobody else writes: what was read is what is there until something here changes or is rolled back.
-        found = self._frames.get((sql, name))
-        if found is None and (found := super()._frame(sql, name)) is not None:
-            if len(self._frames) >= _FRAMES:
-                self._frames.clear()
-            self._frames[sql, name] = found
+        found = self._kept.get((sql, value))
+        if found is None:
+            if len(self._kept) >= _KEPT:
+                self._kept.clear()
+            found = self._kept[sql, value] = super()._frames(sql, value)
         return found
 
     def put_environment(self, environment: resources_pb2.Environment) -> resources_pb2.Environment:
@@ -232,7 +233,7 @@ class Transaction(Reads):
         return environment
 
     def _replace_environment(self, environment: resources_pb2.Environment) -> None:
-        self._frames.clear()
+        self._kept.clear()
         self._execute(
             _PUT_ENVIRONMENT,
             (
@@ -250,7 +251,7 @@ class Transaction(Reads):
 
     def delete_environment(self, name: str) -> None:
         """Deletes an environment, if it is there."""
-        self._frames.clear()
+        self._kept.clear()
         self._execute(_DELETE_ENVIRONMENT, (name,))
         self._change_rights()
         self._execute(_DELETE_MAKERS, (name,))
@@ -258,7 +259,7 @@ class Transaction(Reads):
     def put_pipeline(self, pipeline: resources_pb2.Pipeline) -> resources_pb2.Pipeline:
         """Creates or replaces a pipeline; stamps ``etag`` and times."""
         _stamp(pipeline, self.pipeline(pipeline.name))
-        self._frames.clear()
+        self._kept.clear()
         self._execute(_PUT_PIPELINE, (pipeline.name, pipeline.display_name, frame(pipeline)))
         self._execute(_DELETE_USES, (pipeline.name,))
         for environment in {*pipeline.development_environments, *(s.environment for s in pipeline.stages)}:
@@ -271,7 +272,7 @@ class Transaction(Reads):
 
     def delete_pipeline(self, name: str) -> None:
         """Deletes a pipeline, if it is there; its runs stay, for administrators to see."""
-        self._frames.clear()
+        self._kept.clear()
         self._execute(_DELETE_PIPELINE, (name,))
         self._execute(_DELETE_USES, (name,))
         self._change_rights()
@@ -284,7 +285,7 @@ class Transaction(Reads):
             _now(artifact.create_time)
         else:
             artifact.create_time.CopyFrom(before.create_time)
-        self._frames.clear()
+        self._kept.clear()
         self._execute(
             _PUT_ARTIFACT,
             (
@@ -521,12 +522,14 @@ class Transaction(Reads):
         """Creates or replaces a freeze; stamps ``etag`` and times."""
         _stamp(freeze, self.freeze(freeze.name))
         pipeline = "/".join(freeze.scope.split("/")[:2])
+        self._kept.clear()
         self._execute(_PUT_FREEZE, (freeze.name, freeze.scope, pipeline, frame(freeze)))
         self._change_rights()
         return freeze
 
     def delete_freeze(self, name: str) -> None:
         """Deletes a freeze, if it is there."""
+        self._kept.clear()
         self._execute(_DELETE_FREEZE, (name,))
         self._change_rights()
 

@@ -21,6 +21,7 @@ from pipelinehost.v1.resources_pb2 import (
     Environment,
     Event,
     Finding,
+    Freeze,
     Pipeline,
     Run,
     Stage,
@@ -269,13 +270,14 @@ async def test_no_question_goes_through_a_whole_history(store: Store) -> None:
 
 
 async def test_a_transaction_reads_what_was_written_last_and_not_undone(store: Store) -> None:
-    """Environments, pipelines and artifacts are kept at hand there."""
+    """Environments, pipelines, artifacts and freezes are kept at hand there."""
     names = ("environments/qa", "pipelines/sales", f"artifacts/{'1' * 64}")
 
     def found(tx: Transaction) -> list[str]:
         """What each says of itself; empty for what is not there."""
         read = tx.environment(names[0]), tx.pipeline(names[1]), tx.artifact(names[2])
-        return [each.display_name if each else "" for each in read]
+        reasons = "".join(freeze.reason for freeze in tx.freezes_of(names[1]))
+        return [*(each.display_name if each else "" for each in read), reasons]
 
     def put(words: str, *, ends: bool = False) -> Callable[[Transaction], list[str]]:
         def job(tx: Transaction) -> list[str]:
@@ -285,7 +287,9 @@ async def test_a_transaction_reads_what_was_written_last_and_not_undone(store: S
             tx.put_pipeline(Pipeline(name=names[1], display_name=words))
             assert found(tx) == [words, words, *before[2:]]
             tx.put_artifact(Artifact(name=names[2], display_name=words))
-            assert found(tx) == [words] * 3
+            assert found(tx) == [*[words] * 3, before[3]]
+            tx.put_freeze(Freeze(name="freezes/year-end", scope=names[1], reason=words))
+            assert found(tx) == [words] * 4
             if ends:
                 raise ValueError(words)
             return before
@@ -297,19 +301,21 @@ async def test_a_transaction_reads_what_was_written_last_and_not_undone(store: S
         tx.delete_environment(names[0])
         assert found(tx)[0] == ""
         tx.delete_pipeline(names[1])
+        assert found(tx)[1] == ""
+        tx.delete_freeze("freezes/year-end")
         return before
 
-    assert await store.write(put("one")) == [""] * 3
-    assert await store.write(put("two")) == ["one"] * 3
+    assert await store.write(put("one")) == [""] * 4
+    assert await store.write(put("two")) == ["one"] * 4
     # Alone and with others in a group: what is undone was never there.
     with pytest.raises(ValueError, match="undone"):
         await store.write(put("undone", ends=True))
     jobs = [put("three"), put("undone", ends=True), put("four"), delete, put("five")]
     three, undone, four, gone, five = await asyncio.gather(*map(store.write, jobs), return_exceptions=True)
-    assert (three, four, gone) == (["two"] * 3, ["three"] * 3, ["four"] * 3)
+    assert (three, four, gone) == (["two"] * 4, ["three"] * 4, ["four"] * 4)
     assert isinstance(undone, ValueError)
-    assert five == ["", "", "four"]
-    assert await store.write(found) == ["five"] * 3
+    assert five == ["", "", "four", ""]
+    assert await store.write(found) == ["five"] * 4
 
     def meddle(tx: Transaction) -> None:
         environment = tx.environment(names[0])
@@ -317,4 +323,4 @@ async def test_a_transaction_reads_what_was_written_last_and_not_undone(store: S
         environment.display_name = "changed, and not put back"
 
     await store.write(meddle)
-    assert await store.write(found) == ["five"] * 3
+    assert await store.write(found) == ["five"] * 4
