@@ -390,16 +390,17 @@ class Client:
         )
         self._call(self._host.DeleteEnvironment, request)
 
-    def set_credential(self, environment: str, *, client_secret: str = "", certificate: str = "") -> None:
+    def set_credential(self, name: str, *, client_secret: str = "", certificate: str = "") -> None:
         """Sets the secret that the host signs in to an environment with; nothing gives it back.
 
         Args:
-            environment: whose `sign_in` takes a secret.
+            name: the environment whose `sign_in` takes a secret; or the full name of a stage that has one of
+                its own, `pipelines/{pipeline}/stages/{stage}`.
             client_secret: of its application; or else
             certificate: certificate and private key of its application, PEM.
         """
         request = api.SetEnvironmentCredentialRequest(
-            name=self._environment(environment), request_id=_new_id()
+            name=name if names.matches("stage", name) else self._environment(name), request_id=_new_id()
         )
         if certificate:
             request.certificate = certificate

@@ -81,8 +81,8 @@ class FaultyEnvironments(Environments):
 
     lanes: dict[str, Lane]
 
-    async def connect(self, environment: Environment) -> WebApi:
-        sound = await super().connect(environment)
+    async def connect(self, environment: Environment, stage: str = "") -> WebApi:
+        sound = await super().connect(environment, stage)
         lane = self.lanes.get(environment.name)
         if lane is None:
             return sound

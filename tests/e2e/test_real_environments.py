@@ -22,14 +22,24 @@ from pipelinehost_dataverse.solution import Column, Table, new_manifest, write
 
 CLIENT = "01234567-89ab-cdef-0123-456789abcdef"
 CANARY = "c4n4ry~client/secret+of=this&test"
+SERVICE = "89abcdef-0123-4567-89ab-cdef01234567"
+READER = "fedcba98-7654-3210-fedc-ba9876543210"
 WRONG = "wr0ng~c4n4ry/secret+that=is&refused"
 
 
 class _Emulator(EmulatorProcess):
     def __init__(self, folder: Path, files: Certificates, *names: str, options: tuple[str, ...] = ()) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "clients").write_text(f"{CLIENT}={CANARY}\n")
-        tls = ("--certificate", str(files.certificate), "--key", str(files.key), "--require-token")
+        (folder / "clients").write_text("".join(f"{c}={CANARY}\n" for c in (CLIENT, SERVICE, READER)))
+        tls = (
+            "--certificate",
+            str(files.certificate),
+            "--key",
+            str(files.key),
+            "--require-token",
+            "--reader",
+            READER,
+        )
         super().__init__(folder, *names, options=(*tls, "--clients", str(folder / "clients"), *options))
 
     def url(self, name: str) -> str:
@@ -198,7 +208,7 @@ def test_a_credential_serves_its_environment_only(bed: Bed) -> None:
             moved.sign_in.tenant, moved.sign_in.client_id = "contoso.onmicrosoft.com", CLIENT
             moved.sign_in.authority, moved.etag = f"https://{bed.emulator.address}", ""
             client.update_environment(moved)
-        told = [e.message for e in client.events() if "credential was deleted" in e.message]
+        told = [e.message for e in client.events() if "was deleted: it was set for" in e.message]
         assert len(told) == 4
         bed.give("qa")
         client.update_environment(Environment(name="environments/qa", description="kept"), ["description"])

@@ -1,4 +1,4 @@
-"""Setting the credential of an environment: who may, what is kept, and what is told of it."""
+"""Setting the credential of an environment or a stage: who may, what is kept, and what is told of it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from pathlib import Path
 
 import pytest
 from tests.authority import application
-from tests.rpc.conftest import TARGET, Bed, connected
+from tests.rpc.conftest import DEVELOPMENT, TARGET, Bed, connected, pipeline
 
 from pipelinehost import errors
 from pipelinehost.v1 import pipeline_host_pb2 as api
-from pipelinehost.v1.resources_pb2 import Environment, Event, SignIn
+from pipelinehost.v1.resources_pb2 import Environment, Event, Pipeline, SignIn, Stage
 
 ID = "01234567-89ab-cdef-0123-456789abcdef"
 SECRET = api.SetEnvironmentCredentialRequest(name="environments/qa", client_secret="canary", request_id="one")
-NAME = "environments/qa/credential"
 
 
 @pytest.fixture
@@ -25,9 +24,11 @@ def linked(bed: Bed) -> Bed:
     return bed
 
 
-def kept(bed: Bed) -> bytes | None:
+def kept(bed: Bed, holder: str = "environments/qa") -> bytes | None:
     with connected(Path(bed.folder) / "pipelinehost.db") as database:
-        row = database.execute("SELECT ciphertext FROM secret WHERE name = ?", (NAME,)).fetchone()
+        row = database.execute(
+            "SELECT ciphertext FROM secret WHERE name = ?", (f"{holder}/credential",)
+        ).fetchone()
     return row[0] if row else None
 
 
@@ -108,3 +109,112 @@ def test_a_refused_update_leaves_the_credential(linked: Bed) -> None:
     with pytest.raises(errors.InvalidArgument):
         linked.call("UpdateEnvironment", api.UpdateEnvironmentRequest(environment=wrong))
     assert kept(linked) == before
+
+
+STAGE = "pipelines/sales/stages/qa"
+OWN = SignIn(method=SignIn.METHOD_CLIENT_SECRET, tenant="contoso.example", client_id=ID)
+
+
+@pytest.fixture
+def sales(linked: Bed) -> Bed:
+    """A pipeline of a maker's, to an https environment that they may use."""
+    linked.environment("dev", DEVELOPMENT)
+    linked.environment("other", url="https://other.crm4.dynamics.com", sign_in=OWN)
+    linked.environment("embedded")
+    linked.ada = linked.person("ada", "MAKER")  # type: ignore[attr-defined]  # for the tests below
+    for name in ("dev", "qa", "other", "embedded"):
+        request = api.UpdateEnvironmentRequest(
+            environment=Environment(name=f"environments/{name}", makers=["principals/ada"])
+        )
+        request.update_mask.paths.append("makers")
+        linked.call("UpdateEnvironment", request)
+    linked.pipeline(owner="principals/ada")
+    return linked
+
+
+def staged(environment: str = "environments/qa", sign_in: SignIn | None = OWN) -> api.UpdatePipelineRequest:
+    stage = Stage(name=STAGE, environment=environment, sign_in=sign_in)
+    request = api.UpdatePipelineRequest(pipeline=Pipeline(name="pipelines/sales", stages=[stage]))
+    request.update_mask.paths.append("stages")
+    return request
+
+
+def test_only_administrators_give_a_stage_its_identity_or_take_it_away(sales: Bed) -> None:
+    ada = sales.ada  # type: ignore[attr-defined]  # see there
+    changed = SignIn(method=SignIn.METHOD_CLIENT_SECRET, tenant="evil.example", client_id=ID)
+
+    def denied(request: api.UpdatePipelineRequest | api.CreatePipelineRequest) -> None:
+        before = sales.snapshot()
+        method = type(request).__name__.removesuffix("Request")
+        with pytest.raises(errors.PermissionDenied) as refused:
+            sales.call(method, request, token=ada)
+        assert "administrator" in str(refused.value)
+        assert sales.snapshot() == before
+
+    denied(staged())
+    denied(api.CreatePipelineRequest(pipeline=pipeline("new", stages=staged().pipeline.stages)))
+    sales.call("UpdatePipeline", staged())
+    credential = api.SetEnvironmentCredentialRequest(name=STAGE, client_secret="canary")
+    with pytest.raises(errors.PermissionDenied):
+        sales.call("SetEnvironmentCredential", credential, token=ada)
+    sales.call("SetEnvironmentCredential", credential)
+    denied(staged(sign_in=changed))
+    denied(staged(sign_in=None))
+    denied(staged(environment="environments/other"))
+    gone = api.UpdatePipelineRequest(pipeline=Pipeline(name="pipelines/sales"))
+    gone.pipeline.stages.add(name="pipelines/sales/stages/new", environment="environments/qa")
+    gone.update_mask.paths.append("stages")
+    denied(gone)
+    described = staged()
+    described.pipeline.stages[0].description = "kept"
+    sales.call("UpdatePipeline", described, token=ada)
+    assert kept(sales, STAGE), "a change of anything else leaves the credential"
+
+
+def test_the_credential_of_a_stage_goes_with_its_identity(sales: Bed) -> None:
+    sales.call("UpdatePipeline", staged())
+    credential = api.SetEnvironmentCredentialRequest(name=STAGE, client_secret="canary")
+
+    def given() -> None:
+        sales.call("SetEnvironmentCredential", credential)
+        assert kept(sales, STAGE)
+
+    other = SignIn(method=SignIn.METHOD_CLIENT_SECRET, tenant="other.example", client_id=ID)
+    for change in (staged(sign_in=other), staged(sign_in=None), staged(environment="environments/other")):
+        given()
+        sales.call("UpdatePipeline", change)
+        assert kept(sales, STAGE) is None
+        assert f"the credential of {STAGE} was deleted" in sales.events()[-1].message
+        sales.call("UpdatePipeline", staged())
+    given()
+    moved = Environment(name="environments/qa", url="https://moved.crm4.dynamics.com")
+    request = api.UpdateEnvironmentRequest(environment=moved)
+    request.update_mask.paths.append("url")
+    sales.call("UpdateEnvironment", request)
+    assert kept(sales, STAGE) is None, "it was set for another address"
+    given()
+    sales.call("DeletePipeline", api.DeletePipelineRequest(name="pipelines/sales"))
+    assert kept(sales, STAGE) is None
+
+
+def test_an_identity_has_to_fit_its_environment(sales: Bed) -> None:
+    cases = {
+        "nobody signs in to environments/embedded": staged("environments/embedded"),
+        "is required by the method": staged(sign_in=SignIn(method=SignIn.METHOD_CLIENT_SECRET, tenant="x")),
+        "is required for an https environment": staged(sign_in=SignIn()),
+        "is none of": staged(
+            sign_in=SignIn(
+                method="METHOD_CLIENT_SECRET", tenant="x", client_id=ID, authority="https://evil.example"
+            )
+        ),
+    }
+    for words, request in cases.items():
+        with pytest.raises(errors.InvalidArgument, match=words) as refused:
+            sales.call("UpdatePipeline", request)
+        assert refused.value.violations[0].subject.startswith("pipeline.stages[0].sign_in")
+    credential = api.SetEnvironmentCredentialRequest(name=STAGE, client_secret="canary")
+    with pytest.raises(errors.InvalidArgument, match="set its sign_in to an application first"):
+        sales.call("SetEnvironmentCredential", credential)
+    credential.name = "pipelines/sales/stages/none"
+    with pytest.raises(errors.NotFound):
+        sales.call("SetEnvironmentCredential", credential)

@@ -243,8 +243,9 @@ def _shown(resource: Environment | Pipeline | Principal) -> dict[str, Any]:
     for key in ("kind", "role"):
         if key in shown:
             shown[key] = shown[key].lower()
-    if "method" in shown.get("sign_in", {}):
-        shown["sign_in"]["method"] = shown["sign_in"]["method"].lower()
+    for signing in (shown, *shown.get("stages", [])):
+        if "method" in signing.get("sign_in", {}):
+            signing["sign_in"]["method"] = signing["sign_in"]["method"].lower()
     for key in ("allow_redeployment", "disabled"):
         if not shown.get(key, True):
             del shown[key]

@@ -412,7 +412,8 @@ class PipelineHostServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SetEnvironmentCredential(self, request, context):
-        """Sets the secret that the host signs in to an environment with. It has no way back out.
+        """Sets the secret that the host signs in to an environment with, or of the identity that a stage has of its own. It
+        has no way back out.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -64,7 +64,9 @@ class PipelineHostStub:
     DeleteEnvironment: _grpc.UnaryUnaryMultiCallable[_pipeline_host_pb2.DeleteEnvironmentRequest, _empty_pb2.Empty]
     """Deletes the record of an environment that no pipeline uses; never the environment itself."""
     SetEnvironmentCredential: _grpc.UnaryUnaryMultiCallable[_pipeline_host_pb2.SetEnvironmentCredentialRequest, _empty_pb2.Empty]
-    """Sets the secret that the host signs in to an environment with. It has no way back out."""
+    """Sets the secret that the host signs in to an environment with, or of the identity that a stage has of its own. It
+    has no way back out.
+    """
     CheckEnvironment: _grpc.UnaryUnaryMultiCallable[_pipeline_host_pb2.CheckEnvironmentRequest, _resources_pb2.EnvironmentHealth]
     """Looks whether an environment can be reached and used."""
     ListSolutions: _grpc.UnaryUnaryMultiCallable[_pipeline_host_pb2.ListSolutionsRequest, _pipeline_host_pb2.ListSolutionsResponse]
@@ -180,7 +182,9 @@ class PipelineHostAsyncStub(PipelineHostStub):
     DeleteEnvironment: _aio.UnaryUnaryMultiCallable[_pipeline_host_pb2.DeleteEnvironmentRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes the record of an environment that no pipeline uses; never the environment itself."""
     SetEnvironmentCredential: _aio.UnaryUnaryMultiCallable[_pipeline_host_pb2.SetEnvironmentCredentialRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Sets the secret that the host signs in to an environment with. It has no way back out."""
+    """Sets the secret that the host signs in to an environment with, or of the identity that a stage has of its own. It
+    has no way back out.
+    """
     CheckEnvironment: _aio.UnaryUnaryMultiCallable[_pipeline_host_pb2.CheckEnvironmentRequest, _resources_pb2.EnvironmentHealth]  # type: ignore[assignment]
     """Looks whether an environment can be reached and used."""
     ListSolutions: _aio.UnaryUnaryMultiCallable[_pipeline_host_pb2.ListSolutionsRequest, _pipeline_host_pb2.ListSolutionsResponse]  # type: ignore[assignment]
@@ -383,7 +387,9 @@ class PipelineHostServicer(metaclass=_abc_1.ABCMeta):
         request: _pipeline_host_pb2.SetEnvironmentCredentialRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Sets the secret that the host signs in to an environment with. It has no way back out."""
+        """Sets the secret that the host signs in to an environment with, or of the identity that a stage has of its own. It
+        has no way back out.
+        """
 
     @_abc_1.abstractmethod
     def CheckEnvironment(

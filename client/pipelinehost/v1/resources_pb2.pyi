@@ -242,20 +242,22 @@ class Token(_message.Message):
     def __init__(self, name: _Optional[str] = ..., principal: _Optional[str] = ..., description: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., revoke_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Stage(_message.Message):
-    __slots__ = ("name", "display_name", "description", "environment", "settings", "gates")
+    __slots__ = ("name", "display_name", "description", "environment", "settings", "gates", "sign_in")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
     SETTINGS_FIELD_NUMBER: _ClassVar[int]
     GATES_FIELD_NUMBER: _ClassVar[int]
+    SIGN_IN_FIELD_NUMBER: _ClassVar[int]
     name: str
     display_name: str
     description: str
     environment: str
     settings: DeploymentSettings
     gates: _containers.RepeatedCompositeFieldContainer[Gate]
-    def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., description: _Optional[str] = ..., environment: _Optional[str] = ..., settings: _Optional[_Union[DeploymentSettings, _Mapping]] = ..., gates: _Optional[_Iterable[_Union[Gate, _Mapping]]] = ...) -> None: ...
+    sign_in: SignIn
+    def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., description: _Optional[str] = ..., environment: _Optional[str] = ..., settings: _Optional[_Union[DeploymentSettings, _Mapping]] = ..., gates: _Optional[_Iterable[_Union[Gate, _Mapping]]] = ..., sign_in: _Optional[_Union[SignIn, _Mapping]] = ...) -> None: ...
 
 class Freeze(_message.Message):
     __slots__ = ("name", "reason", "scope", "time_zone", "start", "end", "recurrence", "etag", "create_time", "update_time", "creator")
@@ -448,7 +450,7 @@ class Artifact(_message.Message):
     def __init__(self, name: _Optional[str] = ..., solution: _Optional[str] = ..., display_name: _Optional[str] = ..., version: _Optional[str] = ..., managed: _Optional[bool] = ..., publisher: _Optional[str] = ..., size: _Optional[int] = ..., source_sha256: _Optional[str] = ..., source_environment: _Optional[str] = ..., component_count: _Optional[int] = ..., creator: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Run(_message.Message):
-    __slots__ = ("name", "state", "pipeline", "stage", "solution", "version", "artifact", "source_environment", "target_environment", "requester", "note", "import_mode", "overwrite_customizations", "attempt", "steps", "error", "error_count", "warning_count", "settings_sha256", "previous_version", "revision", "requested_version", "create_time", "start_time", "end_time", "schedule_time", "override_reason", "gates", "wait")
+    __slots__ = ("name", "state", "pipeline", "stage", "solution", "version", "artifact", "source_environment", "target_environment", "requester", "note", "import_mode", "overwrite_customizations", "attempt", "steps", "error", "error_count", "warning_count", "settings_sha256", "previous_version", "revision", "requested_version", "create_time", "start_time", "end_time", "schedule_time", "override_reason", "deployed_as", "gates", "wait")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[Run.State]
@@ -515,6 +517,7 @@ class Run(_message.Message):
     END_TIME_FIELD_NUMBER: _ClassVar[int]
     SCHEDULE_TIME_FIELD_NUMBER: _ClassVar[int]
     OVERRIDE_REASON_FIELD_NUMBER: _ClassVar[int]
+    DEPLOYED_AS_FIELD_NUMBER: _ClassVar[int]
     GATES_FIELD_NUMBER: _ClassVar[int]
     WAIT_FIELD_NUMBER: _ClassVar[int]
     name: str
@@ -544,9 +547,10 @@ class Run(_message.Message):
     end_time: _timestamp_pb2.Timestamp
     schedule_time: _timestamp_pb2.Timestamp
     override_reason: str
+    deployed_as: str
     gates: _containers.RepeatedCompositeFieldContainer[GateStatus]
     wait: Run.Wait
-    def __init__(self, name: _Optional[str] = ..., state: _Optional[_Union[Run.State, str]] = ..., pipeline: _Optional[str] = ..., stage: _Optional[str] = ..., solution: _Optional[str] = ..., version: _Optional[str] = ..., artifact: _Optional[str] = ..., source_environment: _Optional[str] = ..., target_environment: _Optional[str] = ..., requester: _Optional[str] = ..., note: _Optional[str] = ..., import_mode: _Optional[_Union[ImportMode, str]] = ..., overwrite_customizations: _Optional[bool] = ..., attempt: _Optional[int] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., error: _Optional[_Union[RunError, _Mapping]] = ..., error_count: _Optional[int] = ..., warning_count: _Optional[int] = ..., settings_sha256: _Optional[str] = ..., previous_version: _Optional[str] = ..., revision: _Optional[int] = ..., requested_version: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., schedule_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., override_reason: _Optional[str] = ..., gates: _Optional[_Iterable[_Union[GateStatus, _Mapping]]] = ..., wait: _Optional[_Union[Run.Wait, _Mapping]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., state: _Optional[_Union[Run.State, str]] = ..., pipeline: _Optional[str] = ..., stage: _Optional[str] = ..., solution: _Optional[str] = ..., version: _Optional[str] = ..., artifact: _Optional[str] = ..., source_environment: _Optional[str] = ..., target_environment: _Optional[str] = ..., requester: _Optional[str] = ..., note: _Optional[str] = ..., import_mode: _Optional[_Union[ImportMode, str]] = ..., overwrite_customizations: _Optional[bool] = ..., attempt: _Optional[int] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., error: _Optional[_Union[RunError, _Mapping]] = ..., error_count: _Optional[int] = ..., warning_count: _Optional[int] = ..., settings_sha256: _Optional[str] = ..., previous_version: _Optional[str] = ..., revision: _Optional[int] = ..., requested_version: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., schedule_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., override_reason: _Optional[str] = ..., deployed_as: _Optional[str] = ..., gates: _Optional[_Iterable[_Union[GateStatus, _Mapping]]] = ..., wait: _Optional[_Union[Run.Wait, _Mapping]] = ...) -> None: ...
 
 class Step(_message.Message):
     __slots__ = ("kind", "state", "detail", "percent", "start_time", "end_time")
@@ -895,19 +899,21 @@ class RecordFault(_message.Message):
     def __init__(self, kind: _Optional[_Union[RecordFault.Kind, str]] = ..., sequence: _Optional[int] = ..., message: _Optional[str] = ...) -> None: ...
 
 class RunChange(_message.Message):
-    __slots__ = ("to", "error", "artifact", "version", "attempt")
+    __slots__ = ("to", "error", "artifact", "version", "attempt", "deployed_as")
     FROM_FIELD_NUMBER: _ClassVar[int]
     TO_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     ARTIFACT_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    DEPLOYED_AS_FIELD_NUMBER: _ClassVar[int]
     to: Run.State
     error: RunError
     artifact: str
     version: str
     attempt: int
-    def __init__(self, to: _Optional[_Union[Run.State, str]] = ..., error: _Optional[_Union[RunError, _Mapping]] = ..., artifact: _Optional[str] = ..., version: _Optional[str] = ..., attempt: _Optional[int] = ..., **kwargs) -> None: ...
+    deployed_as: str
+    def __init__(self, to: _Optional[_Union[Run.State, str]] = ..., error: _Optional[_Union[RunError, _Mapping]] = ..., artifact: _Optional[str] = ..., version: _Optional[str] = ..., attempt: _Optional[int] = ..., deployed_as: _Optional[str] = ..., **kwargs) -> None: ...
 
 class Progress(_message.Message):
     __slots__ = ("step", "percent", "detail")

@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 opened.callback(environments[name].close)
             app = serving.application(
                 environments,
-                Tokens(clients, seconds=options.token_seconds),
+                Tokens(clients, readers=options.reader, seconds=options.token_seconds),
                 require_token=options.require_token,
             )
             server = serving.server(app, options.certificate, options.key)
@@ -151,6 +151,13 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="FILE",
         help="who gets tokens: CLIENT_ID=SECRET a line; without it, everybody",
+    )
+    serve.add_argument(
+        "--reader",
+        action="append",
+        default=[],
+        metavar="CLIENT_ID",
+        help="this application may read, and neither export nor import; may be repeated",
     )
     serve.add_argument(
         "--token-seconds",

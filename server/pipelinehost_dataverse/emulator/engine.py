@@ -278,6 +278,24 @@ class Engine:
             raise DataverseError(Code.NOT_FOUND, f"The export job {job} {why}.", status=404)
         return bytes(row[0])
 
+    # -- who asks ------------------------------------------------------------------------------------------
+
+    def user(self, application: str, *, reader: bool) -> str:
+        """The user that an application acts as; made when it is here for the first time.
+
+        Args:
+            application: its client id.
+            reader: whether it holds no privilege but to read.
+        """
+        id_ = str(uuid.uuid5(self._namespace, application.lower()))
+        with self._store.write() as db:
+            db.execute(
+                "INSERT INTO user VALUES (?, ?, ?, ?)"
+                " ON CONFLICT (id) DO UPDATE SET reader = excluded.reader",
+                (id_, application, reader, now()),
+            )
+        return id_
+
     # -- what makers do ------------------------------------------------------------------------------------
 
     def set_version(self, solution: str, version: str) -> None:

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 from pipelinehost_dataverse.emulator.engine import Engine
 from pipelinehost_dataverse.emulator.errors import Code, DataverseError
 from pipelinehost_dataverse.emulator.face import Face
-from pipelinehost_dataverse.emulator.journal import Abandoned, Canceled, Work, cancel, now
+from pipelinehost_dataverse.emulator.journal import ACTING, Abandoned, Canceled, Work, cancel, now
 from pipelinehost_dataverse.emulator.layers import keep_package
 from pipelinehost_dataverse.emulator.store import STORE_ERRORS, Store
 
@@ -224,9 +224,10 @@ class EmbeddedEnvironment:
                     status=412,
                 )
             db.execute(
-                "INSERT INTO operation (id, number, message, name, type, parameters, package, job, state,"
-                " status, turn, created_on) VALUES (?, (SELECT coalesce(max(number), 0) + 1 FROM operation),"
-                " ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO operation (id, number, message, name, type, parameters, package, job, user,"
+                " state, status, turn, created_on) VALUES (?,"
+                " (SELECT coalesce(max(number), 0) + 1 FROM operation),"
+                " ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     operation,
                     message,
@@ -235,6 +236,7 @@ class EmbeddedEnvironment:
                     json.dumps(parameters),
                     digest,
                     job,
+                    ACTING.get(),
                     READY,
                     WAITING,
                     1 if kind.alone else None,

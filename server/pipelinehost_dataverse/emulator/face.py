@@ -24,6 +24,7 @@ from starlette.routing import Route
 
 from pipelinehost_dataverse.emulator import answers, batch, csdl, makers, odata
 from pipelinehost_dataverse.emulator.errors import Code, DataverseError, not_modelled
+from pipelinehost_dataverse.emulator.journal import ACTING
 from pipelinehost_dataverse.emulator.parameters import ImportRequest
 from pipelinehost_dataverse.emulator.tables import ENTITY_SETS, TABLES
 
@@ -35,6 +36,7 @@ PACKAGE_BYTES = 120 * 2**20
 _BODY_BYTES = PACKAGE_BYTES * 4 // 3 + 4 * 2**20
 _SLICE = 3 * 2**18
 """Bytes per turn of base64: long conversions would hold the interpreter while others wait."""
+_IMPORT = "prvImportCustomization"
 _PRIVILEGE = "Microsoft.Dynamics.CRM.RetrieveUserPrivilegeByPrivilegeName"
 _ROWS = 200
 """Rows that are shaped before others get a turn on the loop."""
@@ -48,6 +50,17 @@ _TOTAL = "Microsoft.Dynamics.CRM.totalrecordcount"
 _VERSION = "9.2.26111.00100"
 
 _log = logging.getLogger(__name__)
+
+
+APPLICATION = "application"
+"""Under this name a guard puts the application that a request comes from into the request's scope."""
+
+
+class Application(NamedTuple):
+    """Who has signed in; its client id, and whether it holds no privilege but to read."""
+
+    client: str
+    reader: bool
 
 
 class _Call(NamedTuple):
@@ -82,6 +95,7 @@ class Face:
         self._environment = environment
         self._store = environment.store
         self._engine = environment.engine
+        self._users: dict[Application, str] = {}
         self.app = Starlette(
             routes=[
                 Route("/api/data/v{version}/{path:path}", self._answer, methods=_METHODS),
@@ -104,9 +118,27 @@ class Face:
             prefix = request.scope.get("root_path", "")
             root = f"{url.scheme}://{url.netloc}{prefix}/api/data/v{version}/"
             options = dict(parse_qsl(request.url.query, keep_blank_values=True))
+            await self._admit(request)
             return await self._route(_Call(request, options, root, request.path_params["path"].strip("/")))
 
         return await self._guarded(request, found)
+
+    async def _admit(self, request: Request) -> None:
+        """Let a request act as the user of its application, who may be one that only looks."""
+        application: Application | None = request.scope.get(APPLICATION)
+        if application is None:
+            return
+        user = self._users.get(application)
+        if user is None:
+            user = await asyncio.to_thread(self._engine.user, application.client, reader=application.reader)
+            self._users[application] = user
+        if application.reader and request.method != "GET":
+            raise DataverseError(
+                Code.PRIVILEGE_DENIED,
+                f"Principal user (Id={user}) is missing {_IMPORT} privilege.",
+                status=403,
+            )
+        ACTING.set(user)
 
     async def _answer_connections(self, request: Request) -> Response:
         return await self._guarded(request, functools.partial(self._connections, request))
@@ -208,10 +240,11 @@ class Face:
     def _privilege(
         self, call: _Call, where: Sequence[tuple[str, object]], arguments: Mapping[str, str]
     ) -> Response:
-        """The one user is a system administrator, who holds every privilege."""
-        self._one(TABLES["systemusers"], where, "systemuserid")
+        """Users are system administrators, who hold every privilege, or readers."""
+        user = self._one(TABLES["systemusers"], where, "systemuserid")
         with self._store.read() as db:
             unit = db.execute("SELECT business_unit FROM environment").fetchone()[0]
+            found = db.execute("SELECT reader FROM user WHERE id = ?", (user,)).fetchone()
         name = arguments.get("PrivilegeName", "")
         held = {
             "Depth": "Global",
@@ -219,8 +252,9 @@ class Face:
             "BusinessUnitId": unit,
             "PrivilegeName": name,
         }
-        found = [held] if name.casefold().startswith("prv") else []
-        return _result(call, "RetrieveUserPrivilegeByPrivilegeNameResponse", {"RolePrivileges": found})
+        privileges = "prvread" if found is not None and found[0] else "prv"
+        has = [held] if name.casefold().startswith(privileges) else []
+        return _result(call, "RetrieveUserPrivilegeByPrivilegeNameResponse", {"RolePrivileges": has})
 
     def _one(self, table: odata.Table, where: Sequence[tuple[str, object]], column: str) -> Any:
         query = odata.plan(table, {"$select": column}, TABLES, where=where)
@@ -366,9 +400,8 @@ class Face:
     async def _who_am_i(self, call: _Call, arguments: Mapping[str, str]) -> Response:
         with self._store.read() as db:
             org, unit, user = db.execute("SELECT id, business_unit, user FROM environment").fetchone()
-        return _result(
-            call, "WhoAmIResponse", {"BusinessUnitId": unit, "UserId": user, "OrganizationId": org}
-        )
+        found = {"BusinessUnitId": unit, "UserId": ACTING.get() or user, "OrganizationId": org}
+        return _result(call, "WhoAmIResponse", found)
 
     async def _version(self, call: _Call, arguments: Mapping[str, str]) -> Response:
         return _result(call, "RetrieveVersionResponse", {"Version": _VERSION})

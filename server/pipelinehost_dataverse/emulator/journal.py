@@ -6,6 +6,7 @@ import json
 import sqlite3
 import uuid
 from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
@@ -20,6 +21,8 @@ IMPORT, UNINSTALL = 0, 1
 """``msdyn_operation``."""
 NONE, NEW, UPGRADE, UPDATE = 0, 1, 2, 3
 """``msdyn_suboperation``."""
+ACTING: Final[ContextVar[str | None]] = ContextVar("acting", default=None)
+"""The application user who sends the request under way; None for the environment's own user."""
 _SUCCEEDED: Final = 30
 _FAILED: Final = 31
 _CANCELED: Final = 32

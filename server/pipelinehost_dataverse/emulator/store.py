@@ -18,8 +18,8 @@ from typing import Any, cast
 
 import peewee
 
-FORMAT = 2
-"""Goes into ``PRAGMA user_version``. Format 1 is brought up to date, any other one is refused."""
+FORMAT = 3
+"""Goes into ``PRAGMA user_version``. Formats 1 and 2 are brought up to date, any other one is refused."""
 
 
 class _Row(peewee.Model):
@@ -36,6 +36,15 @@ class Environment(_Row):
     tenant = peewee.TextField()
     business_unit = peewee.TextField()
     user = peewee.TextField()
+    created_on = peewee.TextField()
+
+
+class User(_Row):
+    """An application user: an application that has signed in here; ``reader`` says that it only looks."""
+
+    id = peewee.TextField(primary_key=True)
+    application = peewee.TextField(unique=True, collation="NOCASE")
+    reader = peewee.BooleanField()
     created_on = peewee.TextField()
 
 
@@ -192,7 +201,10 @@ class Connection(_Row):
 
 
 class Operation(_Row):
-    """An accepted operation. ``turn`` is 1 while it holds the environment, otherwise null: so one at most."""
+    """An accepted operation. ``turn`` is 1 while it holds the environment, otherwise null: so one at most.
+
+    ``user`` is the application user who asked for it; null for the environment's own user.
+    """
 
     id = peewee.TextField(primary_key=True)
     number = peewee.IntegerField(unique=True)
@@ -202,6 +214,7 @@ class Operation(_Row):
     parameters = peewee.TextField()
     package = peewee.BlobField(null=True)
     job = peewee.TextField(null=True, index=True)
+    user = peewee.TextField(null=True)
     state = peewee.IntegerField()
     status = peewee.IntegerField(index=True)
     turn = peewee.IntegerField(null=True, unique=True)
@@ -270,7 +283,7 @@ class Upload(_Row):
 
 
 MODELS: tuple[type[peewee.Model], ...] = (
-    Environment, Package, Publisher, Solution, Component, Layer, Membership, Dependency, KindCode,
+    Environment, User, Package, Publisher, Solution, Component, Layer, Membership, Dependency, KindCode,
     VariableValue, Binding, Switch, Connection, Operation, ImportJob, ExportJob, History, Upload,
 )  # fmt: skip
 
@@ -340,8 +353,14 @@ class Store:
         found = db.execute("PRAGMA user_version").fetchone()[0]
         if found == FORMAT:
             return
-        if found == 1:
-            _from_format_1(db, lambda model: peewee.SchemaManager(model, self._writer).create_all())
+        if found in (1, 2):
+
+            def create(model: type[peewee.Model]) -> None:
+                peewee.SchemaManager(model, self._writer).create_all()
+
+            if found == 1:
+                _from_format_1(db, create)
+            _from_format_2(db, create)
             return
         if found or db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             raise ValueError(
@@ -394,7 +413,6 @@ _FROM_FORMAT_1 = (
     """UPDATE dependency SET solution = (SELECT id FROM solution WHERE unique_name = 'Active')
        WHERE solution IN (SELECT id FROM solution WHERE NOT managed)""",
     "DROP TABLE layer_1",
-    "PRAGMA user_version = 2",
 )
 
 
@@ -408,6 +426,13 @@ def _from_format_1(db: sqlite3.Connection, create: Callable[[type[peewee.Model]]
     create(Membership)
     for statement in _FROM_FORMAT_1:
         db.execute(statement)
+
+
+def _from_format_2(db: sqlite3.Connection, create: Callable[[type[peewee.Model]], None]) -> None:
+    """There, every application acted as the environment's own user."""
+    db.execute("ALTER TABLE operation ADD COLUMN user TEXT")
+    create(User)
+    db.execute(f"PRAGMA user_version = {FORMAT}")
 
 
 def _raw(database: peewee.SqliteDatabase) -> sqlite3.Connection:

@@ -315,7 +315,8 @@ _ALL = (
              error_code AS errorcode, created_on AS createdon, started_on AS startedon,
              completed_on AS completedon, coalesce(completed_on, started_on, created_on) AS modifiedon,
              'SolutionOperation_' || (SELECT id FROM environment) AS dependencytoken,
-             {_USER} AS _createdby_value, {_USER} AS _ownerid_value, number FROM operation""",  # noqa: S608  # of constants
+             coalesce(user, {_USER}) AS _createdby_value, coalesce(user, {_USER}) AS _ownerid_value,
+             number FROM operation""",  # noqa: S608  # of constants
         {"createdby": ("systemusers", "_createdby_value", "systemuserid", False)},
         name="name",
         labels={"statecode": _STATES, "statuscode": _STATUSES},
@@ -329,7 +330,9 @@ _ALL = (
         "completedon:datetime modifiedon:datetime _createdby_value:guid operationcontext",
         f"""SELECT id AS importjobid, name, solution_name AS solutionname, progress, content AS data,
              created_on AS createdon, started_on AS startedon, completed_on AS completedon,
-             coalesce(completed_on, started_on, created_on) AS modifiedon, {_USER} AS _createdby_value,
+             coalesce(completed_on, started_on, created_on) AS modifiedon,
+             coalesce((SELECT user FROM operation WHERE id = import_job.operation), {_USER})
+               AS _createdby_value,
              NULL AS operationcontext, number FROM import_job""",  # noqa: S608  # of constants
         {"createdby": ("systemusers", "_createdby_value", "systemuserid", False)},
         name="name",
@@ -352,7 +355,7 @@ _ALL = (
              h.error AS msdyn_exceptionmessage, h.started_on AS msdyn_starttime, h.ended_on AS msdyn_endtime,
              h.managed AS msdyn_ismanaged, h.overwrite AS msdyn_isoverwritecustomizations,
              h.operation AS msdyn_activityid, coalesce(o.job, h.operation) AS msdyn_correlationid,
-             {_USER} AS _createdby_value, h.number AS number
+             coalesce(o.user, {_USER}) AS _createdby_value, h.number AS number
            FROM history h LEFT JOIN operation o ON o.id = h.operation""",  # noqa: S608  # of constants
         {"createdby": ("systemusers", "_createdby_value", "systemuserid", False)},
         name="msdyn_name",
@@ -373,9 +376,12 @@ _ALL = (
         "systemusers",
         "systemuser",
         "systemuserid",
-        "systemuserid:guid fullname isdisabled:boolean _businessunitid_value:guid createdon:datetime",
-        """SELECT user AS systemuserid, 'Emulator' AS fullname, 0 AS isdisabled,
-             business_unit AS _businessunitid_value, created_on AS createdon FROM environment""",
+        "systemuserid:guid fullname applicationid isdisabled:boolean _businessunitid_value:guid "
+        "createdon:datetime",
+        """SELECT user AS systemuserid, 'Emulator' AS fullname, NULL AS applicationid, 0 AS isdisabled,
+             business_unit AS _businessunitid_value, created_on AS createdon FROM environment
+           UNION ALL SELECT u.id, '# ' || u.application, u.application, 0, e.business_unit, u.created_on
+             FROM user u, environment e""",
         {"businessunitid": ("businessunits", "_businessunitid_value", "businessunitid", False)},
         name="fullname",
     ),

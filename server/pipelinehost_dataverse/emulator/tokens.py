@@ -14,14 +14,17 @@ import json
 import secrets
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from pipelinehost_dataverse.emulator.face import APPLICATION, Application
 
 SECONDS = 3599
 """How long a token is good, as at Microsoft Entra by default."""
@@ -54,6 +57,7 @@ class Tokens:
 
     Args:
         clients: secrets by client id; None lets every application sign in with any secret or assertion.
+        readers: client ids of applications that hold no privilege but to read.
         seconds: how long a token is good.
         clock: seconds since 1970.
     """
@@ -62,10 +66,12 @@ class Tokens:
         self,
         clients: Mapping[str, str] | None = None,
         *,
+        readers: Collection[str] = (),
         seconds: int = SECONDS,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._clients = clients
+        self._readers = {client.lower() for client in readers}
         self._seconds = seconds
         self._clock = clock
         self._key = secrets.token_bytes(32)
@@ -96,7 +102,7 @@ class Tokens:
         body, _, signature = token.rpartition(".")
         if not hmac.compare_digest(self._signature(body).encode(), signature.encode("utf-8", "replace")):
             return "the token was not issued by this emulator since it was started"
-        claims = json.loads(base64.urlsafe_b64decode(body.partition(".")[2] + "=="))
+        claims = _claims(token)
         if claims["exp"] <= self._clock():
             return "the token has expired"
         if claims["aud"] not in (origin, origin + prefix):
@@ -112,15 +118,17 @@ class Tokens:
                 if refusal is not None:
                     await refusal(scope, receive, send)
                     return
+                client = _claims(_bearer(Request(scope)))["appid"].lower()
+                scope = {**scope, APPLICATION: Application(client, client in self._readers)}
             await app(scope, receive, send)
 
         return guarded
 
     def _refusal(self, request: Request, tenant: str) -> Response | None:
-        kind, _, token = request.headers.get("authorization", "").partition(" ")
+        token = _bearer(request)
         error = ""
-        if kind.lower() == "bearer" and token.strip():
-            defect = self.defect(token.strip(), _origin(request), request.scope.get("root_path", ""))
+        if token:
+            defect = self.defect(token, _origin(request), request.scope.get("root_path", ""))
             if not defect:
                 return None
             error = f"error=invalid_token, error_description=Error during token validation: {defect}, "
@@ -217,6 +225,17 @@ class Tokens:
     def _signature(self, body: str) -> str:
         found = hmac.new(self._key, body.encode("utf-8", "replace"), hashlib.sha256).digest()
         return base64.urlsafe_b64encode(found).rstrip(b"=").decode()
+
+
+def _bearer(request: Request) -> str:
+    kind, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if kind.lower() == "bearer" else ""
+
+
+def _claims(token: str) -> dict[str, Any]:
+    body = token.split(".")[1]
+    claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(body + "=="))
+    return claims
 
 
 def _origin(request: Request) -> str:

@@ -35,7 +35,8 @@ from pipelinehost_dataverse.webapi import environment_address
 from pipelinehost_server import rules
 from pipelinehost_server.config import Config
 from pipelinehost_server.deployment import freezes
-from pipelinehost_server.deployment.environments import CREDENTIALS, signs_in
+from pipelinehost_server.deployment.environments import CREDENTIALS
+from pipelinehost_server.deployment.identities import signs_in
 from pipelinehost_server.store import identity_key
 
 _R = TypeVar("_R", Environment, Pipeline, Principal, Freeze)
@@ -223,7 +224,7 @@ def environment_violations(environment: Environment) -> list[Violation]:
             )
         )
     if not environment.url or not _url(environment.url):
-        found += _sign_in_violations(environment)
+        found += _environment_sign_in(environment)
     if environment.connectivity_url and not environment.url:
         found.append(
             Violation(
@@ -253,12 +254,46 @@ def environment_violations(environment: Environment) -> list[Violation]:
     return found
 
 
-def _sign_in_violations(environment: Environment) -> list[Violation]:
-    told, where = environment.sign_in, "environment.sign_in"
-    if not signs_in(environment):
-        if not environment.HasField("sign_in"):
-            return []
-        return [Violation(where, "is for https environments only: nobody signs in to others; leave it out")]
+def _environment_sign_in(environment: Environment) -> list[Violation]:
+    where = "environment.sign_in"
+    if signs_in(environment):
+        return _sign_in_violations(where, environment.sign_in, environment.url)
+    if not environment.HasField("sign_in"):
+        return []
+    return [Violation(where, "is for https environments only: nobody signs in to others; leave it out")]
+
+
+def stage_sign_ins(pipeline: Pipeline, environment: Callable[[str], Environment | None]) -> list[Violation]:
+    """What is wrong with the identities that stages have of their own; a missing environment says nothing."""
+    found: list[Violation] = []
+    for i, stage in enumerate(pipeline.stages):
+        where, target = f"pipeline.stages[{i}].sign_in", environment(stage.environment)
+        if not stage.HasField("sign_in") or target is None:
+            continue
+        if signs_in(target):
+            found += _sign_in_violations(where, stage.sign_in, target.url)
+        else:
+            told = f"is for https environments only: nobody signs in to {target.name}"
+            found.append(Violation(where, told))
+    return found
+
+
+def administered(before: Pipeline | None, after: Pipeline) -> list[str]:
+    """The stages whose change is for administrators alone: of their own identity, and of where it acts."""
+    old = {stage.name: stage for stage in before.stages} if before is not None else {}
+    new = {stage.name: stage for stage in after.stages}
+    return sorted(
+        name for name in {*old, *new} if _acts(old.get(name, Stage())) != _acts(new.get(name, Stage()))
+    )
+
+
+def _acts(stage: Stage) -> tuple[bytes, str] | None:
+    if not stage.HasField("sign_in"):
+        return None
+    return stage.sign_in.SerializeToString(deterministic=True), stage.environment
+
+
+def _sign_in_violations(where: str, told: SignIn, url: str) -> list[Violation]:
     if told.method not in _TAKES:
         return [Violation(f"{where}.method", f"is required for an https environment: {_METHODS}")]
     word = SignIn.Method.Name(told.method).removeprefix("METHOD_").lower()
@@ -274,7 +309,7 @@ def _sign_in_violations(environment: Environment) -> list[Violation]:
             for field in ("tenant", "client_id")
             if not getattr(told, field)
         ]
-        if problem := authority_problem(told.authority, environment.url):
+        if problem := authority_problem(told.authority, url):
             found.append(Violation(f"{where}.authority", problem))
     if told.tenant and "tenant" in takes and not _TENANT.fullmatch(told.tenant):
         found.append(Violation(f"{where}.tenant", "is neither an id nor a domain"))
@@ -288,17 +323,15 @@ def _sign_in_violations(environment: Environment) -> list[Violation]:
     return found
 
 
-def credential_violations(
-    environment: Environment, request: SetEnvironmentCredentialRequest
-) -> list[Violation]:
-    """What is wrong with a credential for an environment; never a part of it."""
-    needed, given = CREDENTIALS.get(environment.sign_in.method), request.WhichOneof("credential")
+def credential_violations(told: SignIn, request: SetEnvironmentCredentialRequest) -> list[Violation]:
+    """What is wrong with a credential for the sign-in of an environment or a stage; never a part of it."""
+    needed, given = CREDENTIALS.get(told.method), request.WhichOneof("credential")
     if needed is None:
-        how = "is not signed in to" if not signs_in(environment) else "takes no credential"
-        return [Violation("name", f"{environment.name} {how}: set its sign_in to an application first")]
+        how = "takes no credential" if told.method else "is not signed in to"
+        return [Violation("name", f"{request.name} {how}: set its sign_in to an application first")]
     text = getattr(request, given) if given else ""
     if given != needed or not text:
-        return [Violation(needed, f"is required: {environment.name} signs in with it")]
+        return [Violation(needed, f"is required: {request.name} signs in with it")]
     if needed == "certificate":
         problem = certificate_problem(text)
     else:

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import hmac
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from functools import partial
 from importlib.metadata import version
 from typing import Any, TypeVar, cast
@@ -35,7 +35,9 @@ from pipelinehost_server.api.record import Record
 from pipelinehost_server.api.watch import Watch
 from pipelinehost_server.config import Config
 from pipelinehost_server.deployment import Deployment, Environments
-from pipelinehost_server.deployment.environments import as_host_error, credential_key
+from pipelinehost_server.deployment.asked import stage_named
+from pipelinehost_server.deployment.environments import as_host_error
+from pipelinehost_server.deployment.identities import credential_key
 from pipelinehost_server.store import Once, Reach, Reads, Store, Transaction
 
 _R = TypeVar("_R", Environment, Pipeline)
@@ -192,9 +194,16 @@ class PipelineHost:
                 return Environment.FromString(seen)
             fresh, before = decide(tx), _environment(tx, name)
             told = ""
-            if not configure.same_identity(before, fresh) and tx.secret(credential_key(name)) is not None:
-                tx.delete_secret(credential_key(name))
-                told = "its credential was deleted: it was set for another address or identity"
+            if not configure.same_identity(before, fresh):
+                told = _forget_credentials(tx, [name])
+            if before.url != fresh.url:
+                acting = [
+                    stage.name
+                    for pipeline in map(tx.pipeline, tx.pipelines_using(name))
+                    for stage in (pipeline.stages if pipeline is not None else ())
+                    if stage.environment == name
+                ]
+                told = " ".join(filter(None, [told, _forget_credentials(tx, acting)]))
             changed = tx.put_environment(fresh)
             event = _event(
                 Event.KIND_ENVIRONMENT_UPDATED,
@@ -244,7 +253,7 @@ class PipelineHost:
     async def set_environment_credential(
         self, request: api.SetEnvironmentCredentialRequest, caller: Caller
     ) -> Empty:
-        """Keeps the secret that the host signs in to an environment with; nothing gives it back."""
+        """Keeps the secret of an environment's or a stage's sign-in; nothing gives it back."""
         name = request.name
         sealed = self._environments.sealed_credential(request)
         once = self.once(request, caller)
@@ -252,7 +261,8 @@ class PipelineHost:
         def job(tx: Transaction) -> Empty:
             if once.recall(tx) is not None:
                 return Empty()
-            configure.refuse(configure.credential_violations(_environment(tx, name), request), ())
+            holder = stage_named(tx, name) if "/stages/" in name else _environment(tx, name)
+            configure.refuse(configure.credential_violations(holder.sign_in, request), ())
             tx.put_secret(credential_key(name), sealed)
             tx.append(_event(Event.KIND_CREDENTIAL_SET, caller, name))
             once.remember(tx, Empty())
@@ -411,8 +421,13 @@ class PipelineHost:
         once = self.once(request, caller)
 
         def decide(reads: Reads) -> Pipeline:
+            _require_administrator(caller, None, wanted)
             configure.refuse(
-                [*fields, *configure.approval_violations(wanted, None, partial(people, reads))],
+                [
+                    *fields,
+                    *configure.approval_violations(wanted, None, partial(people, reads)),
+                    *configure.stage_sign_ins(wanted, reads.environment),
+                ],
                 configure.pipeline_preconditions(
                     self._config, wanted, _usable(reads, caller), reads.principal
                 ),
@@ -447,8 +462,10 @@ class PipelineHost:
             if (fresh.owner, [*fresh.shares]) != (stored.owner, [*stored.shares]):
                 _require_owner(reads, caller, name)
             _require_gates(reads, caller, stored, fresh)
+            _require_administrator(caller, stored, fresh)
             found += configure.pipeline_violations(fresh)
             found += configure.approval_violations(fresh, stored, partial(people, reads))
+            found += configure.stage_sign_ins(fresh, reads.environment)
             configure.refuse(
                 found,
                 configure.pipeline_preconditions(
@@ -460,17 +477,14 @@ class PipelineHost:
         def job(tx: Transaction) -> Pipeline:
             if (seen := once.recall(tx)) is not None:
                 return Pipeline.FromString(seen)
-            before = tx.pipeline(name)
-            changed = tx.put_pipeline(decide(tx))
-            tx.append(
-                _event(
-                    Event.KIND_PIPELINE_UPDATED,
-                    caller,
-                    changed.name,
-                    pipeline=changed,
-                    pipeline_before=before,
-                )
+            before, fresh = _pipeline(tx, name, "pipeline.name"), decide(tx)
+            told = _forget_credentials(tx, configure.administered(before, fresh))
+            changed = tx.put_pipeline(fresh)
+            event = _event(
+                Event.KIND_PIPELINE_UPDATED, caller, changed.name, pipeline=changed, pipeline_before=before
             )
+            event.message = told
+            tx.append(event)
             once.remember(tx, changed)
             return changed
 
@@ -498,6 +512,7 @@ class PipelineHost:
             for freeze in tx.freezes_under(name):
                 tx.delete_freeze(freeze.name)
                 tx.append(_event(Event.KIND_FREEZE_DELETED, caller, freeze.name, freeze=freeze))
+            _forget_credentials(tx, [stage.name for stage in before.stages])
             tx.delete_pipeline(name)
             tx.append(_event(Event.KIND_PIPELINE_DELETED, caller, name, pipeline=before))
             once.remember(tx, Empty())
@@ -647,6 +662,27 @@ def _usable(
         return None
 
     return look
+
+
+def _forget_credentials(tx: Transaction, holders: Iterable[str]) -> str:
+    """Deletes the credentials of environments or stages, and tells of those that there were."""
+    gone = [name for name in holders if tx.secret(credential_key(name)) is not None]
+    for name in gone:
+        tx.delete_secret(credential_key(name))
+    if not gone:
+        return ""
+    return f"the credential of {', '.join(gone)} was deleted: it was set for another address or identity"
+
+
+def _require_administrator(caller: Caller, before: Pipeline | None, after: Pipeline) -> None:
+    if not caller.administrator and (touched := configure.administered(before, after)):
+        raise PermissionDenied(
+            ErrorReason.ERROR_REASON_PERMISSION_DENIED,
+            f"{', '.join(touched)}: only an administrator may set or take away sign_in, or change the "
+            "environment of a stage that has one",
+            remedy="Ask an administrator of the host; or leave sign_in and the environment as they are.",
+            metadata={"resource": touched[0]},
+        )
 
 
 def _require_owner(reads: Reads, caller: Caller, pipeline: str) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import timedelta
 
 import httpx
@@ -28,7 +31,9 @@ from pipelinehost_dataverse.sign_in import SignIn, SignInFailed, Tokens
 from pipelinehost_dataverse.webapi import AnswerLost, DataverseError, EnvironmentUnreachable, WebApi
 from pipelinehost_server import rules
 from pipelinehost_server.config import Config
+from pipelinehost_server.deployment import identities
 from pipelinehost_server.deployment.findings import finding, subject
+from pipelinehost_server.deployment.identities import credential_key, signs_in
 from pipelinehost_server.deployment.journal import HOST
 from pipelinehost_server.deployment.validation import environment_finding
 from pipelinehost_server.encryption import Encryption, SealBroken
@@ -53,6 +58,18 @@ CREDENTIALS = {
 }
 """Methods that need a credential, and the field of the request that brings it."""
 
+_ONLY_AS: ContextVar[str | None] = ContextVar("only_as", default=None)
+
+
+@contextmanager
+def only_as(whom: str) -> Iterator[None]:
+    """Within it nobody signs in as anybody else, whatever an administrator changes at this moment."""
+    token = _ONLY_AS.set(whom)
+    try:
+        yield
+    finally:
+        _ONLY_AS.reset(token)
+
 
 class Environments:
     """Gives the connector of each environment; opens embedded ones when they are first asked."""
@@ -61,32 +78,42 @@ class Environments:
         self._config = config
         self._store = store
         self._encryption = encryption
-        self._open: dict[str, tuple[bytes, WebApi]] = {}
+        self._open: dict[tuple[str, str], tuple[bytes, WebApi]] = {}
         self._embedded: dict[str, EmbeddedEnvironment] = {}
-        self._opening: dict[str, asyncio.Lock] = {}
+        self._opening: dict[tuple[str, str], asyncio.Lock] = {}
 
-    async def connect(self, environment: Environment) -> WebApi:
+    async def connect(self, environment: Environment, stage: str = "") -> WebApi:
         """The connector of an environment, kept for the next caller.
+
+        Args:
+            environment: its record.
+            stage: whose own identity is to be used; empty for the environment's.
 
         Raises:
             EnvironmentUnreachable: the file of an embedded environment could not be opened.
+            SignInFailed: the stage has an identity, and nobody signs in to the environment any more.
         """
-        wanted = _address(environment)
-        known = self._open.get(environment.name)
+        if stage and not signs_in(environment):
+            raise SignInFailed(
+                f"{stage} has an identity of its own, and nobody signs in to {environment.url or 'it'}",
+                "Correct the environment's address, or take sign_in out of the stage.",
+            )
+        wanted, key = _address(environment), (environment.name, stage)
+        known = self._open.get(key)
         if known is not None and known[0] == wanted:
             return known[1]
-        async with self._opening.setdefault(environment.name, asyncio.Lock()):
-            known = self._open.get(environment.name)
+        async with self._opening.setdefault(key, asyncio.Lock()):
+            known = self._open.get(key)
             if known is not None and known[0] == wanted:
                 return known[1]
             if known is not None:
-                await self._close(environment.name)
+                await self._close(key)
             if environment.url:
                 tokens = None
                 if signs_in(environment):
                     # Record and credential are looked up at each call: what is changed counts at once, and
                     # runs that are under way keep their connector.
-                    tokens = Tokens(functools.partial(self._sign_in, environment.name))
+                    tokens = Tokens(functools.partial(self._sign_in, environment.name, stage))
                 api = WebApi(
                     environment.url, connectivity_url=environment.connectivity_url or None, token=tokens
                 )
@@ -94,17 +121,17 @@ class Environments:
                 embedded = await asyncio.to_thread(self._open_file, environment)
                 self._embedded[environment.name] = embedded
                 api = WebApi(_IN_PROCESS, connectivity_url=_IN_PROCESS, transport=InProcess(embedded.app))
-            self._open[environment.name] = (wanted, api)
+            self._open[key] = (wanted, api)
             return api
 
-    async def named(self, name: str) -> tuple[Environment, WebApi]:
-        """The record and the connector of the environment of that name.
+    async def named(self, name: str, stage: str = "") -> tuple[Environment, WebApi]:
+        """The record and the connector of the environment of that name; see ``connect``.
 
         Raises:
             NotFound: there is no such record.
         """
         environment = self._record(name)
-        return environment, await self.connect(environment)
+        return environment, await self.connect(environment, stage)
 
     def _record(self, name: str) -> Environment:
         environment = self._store.reads.environment(name)
@@ -126,14 +153,31 @@ class Environments:
         await self.recognize(environment, await self.connect(environment))
 
     async def recognize(self, environment: Environment, api: WebApi) -> Finding | None:
-        """The finding for an environment that is not the one that it was; nothing if it is.
+        """The finding for an environment that is not the one that it was, or where we may not act.
 
         The first time, the organization's id is recorded.
 
         Raises:
             DataverseError: it cannot be asked.
         """
-        return await self._recognized(environment, (await api.who_am_i()).organization_id)
+        who = await api.who_am_i()
+        found = await self._recognized(environment, who.organization_id)
+        if found is None and signs_in(environment):
+            found = await self._unprivileged(environment, api, who.user_id)
+        return found
+
+    async def _unprivileged(self, environment: Environment, api: WebApi, user_id: str) -> Finding | None:
+        what, privilege = _PRIVILEGES[environment.kind]
+        if await api.has_privilege(user_id, privilege):
+            return None
+        return finding(
+            "PRIVILEGE_MISSING",
+            subject("environment", environment.name, environment.display_name),
+            step=Step.KIND_UNSPECIFIED,
+            environment=rules.title(environment),
+            what=what,
+            privilege=privilege,
+        )
 
     async def _recognized(self, environment: Environment, organization_id: str) -> Finding | None:
         def job(tx: Transaction) -> None:
@@ -192,40 +236,34 @@ class Environments:
             health.findings.append(reset)
         organization = await api.organization()
         health.version, health.region = organization.version, organization.geo
-        what, privilege = _PRIVILEGES[environment.kind]
-        health.privileged = await api.has_privilege(who.user_id, privilege)
-        if not health.privileged:
-            health.findings.append(
-                finding(
-                    "PRIVILEGE_MISSING",
-                    subject("environment", environment.name, environment.display_name),
-                    step=Step.KIND_UNSPECIFIED,
-                    environment=rules.title(environment),
-                    what=what,
-                    privilege=privilege,
-                )
-            )
+        lacking = await self._unprivileged(environment, api, who.user_id)
+        health.privileged = lacking is None
+        if lacking is not None:
+            health.findings.append(lacking)
 
     def sealed_credential(self, request: SetEnvironmentCredentialRequest) -> bytes:
-        """The ciphertext of a credential; it opens for this environment's row only."""
+        """The ciphertext of a credential; it opens for this environment's or stage's row only."""
         kept = SetEnvironmentCredentialRequest()
         kept.CopyFrom(request)
         kept.ClearField("request_id")
         return self._encryption.seal(kept.SerializeToString(), credential_key(request.name))
 
-    def _sign_in(self, name: str) -> SignIn:
-        """How to sign in to an environment as its record and its credential are now.
+    def _sign_in(self, environment: str, stage: str) -> SignIn:
+        """How to sign in to an environment as its record, or its stage, and the credential are now.
 
         Raises:
-            SignInFailed: the credential is missing or cannot be read.
+            SignInFailed: the credential is missing or cannot be read, or the identity is not the one that
+                was meant.
         """
-        environment = self._store.reads.environment(name) or Environment()
-        told = environment.sign_in
-        secret = ""
+        told = identities.sign_in_of(self._store.reads, environment, stage)
+        if (whom := _ONLY_AS.get()) is not None and whom != identities.words(told):
+            raise SignInFailed(f"its identity has changed: it was {whom}", "Retry the run.")
+        name, secret = stage or environment, ""
         if (field := CREDENTIALS.get(told.method)) is not None:
             option = "--secret-file" if field == "client_secret" else "--certificate"
             remedy = (
-                f"Set it with `pipelinehost environment set-credential {names.slug(name)} {option} FILE`."
+                "Set it with `pipelinehost environment set-credential "
+                f"{stage or names.slug(environment)} {option} FILE`."
             )
             key = credential_key(name)
             sealed = self._store.reads.secret(key)
@@ -237,7 +275,7 @@ class Environments:
                 raise SignInFailed(str(error), remedy) from None
             secret = getattr(kept, field)
             if not secret:
-                raise SignInFailed(f"no {field.replace('_', ' ')} is set for it", remedy)
+                raise SignInFailed(f"no {field.replace('_', ' ')} is set for {stage or 'it'}", remedy)
         elif told.method not in _METHODS:
             raise SignInFailed(
                 "its record does not say how to sign in", "Set sign_in in the environment's record."
@@ -339,13 +377,13 @@ class Environments:
         """Close all connectors and files; operations that environments have accepted go on "
         "when they are opened.
         """
-        for name in list(self._open):
-            await self._close(name)
+        for key in list(self._open):
+            await self._close(key)
 
-    async def _close(self, name: str) -> None:
-        _, api = self._open.pop(name)
+    async def _close(self, key: tuple[str, str]) -> None:
+        _, api = self._open.pop(key)
         await api.aclose()
-        if (embedded := self._embedded.pop(name, None)) is not None:
+        if (embedded := self._embedded.pop(key[0], None)) is not None:
             await asyncio.to_thread(embedded.close)
 
     def _open_file(self, environment: Environment) -> EmbeddedEnvironment:
@@ -374,16 +412,6 @@ class Environments:
                 remedy="Create the connection in Power Apps, in that environment; then use its id.",
                 metadata={"resource": environment.name},
             )
-
-
-def signs_in(environment: Environment) -> bool:
-    """Whether the host signs in to an environment: to every one that is asked over https."""
-    return environment.url.lower().startswith("https:")
-
-
-def credential_key(environment: str) -> str:
-    """Where the credential of an environment lies, encrypted."""
-    return f"{environment}/credential"
 
 
 def as_host_error(error: DataverseError, environment: Environment) -> PipelineHostError:

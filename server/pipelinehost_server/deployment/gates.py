@@ -27,6 +27,7 @@ from pipelinehost.v1.resources_pb2 import (
     Step,
 )
 from pipelinehost_server import access, rules
+from pipelinehost_server.deployment import identities
 from pipelinehost_server.deployment.journal import (
     HOST,
     IMPORT_NOTES,
@@ -80,6 +81,7 @@ def bound(reads: Reads, run: Run, gate: Gate) -> str:
         str(run.import_mode),
         str(run.overwrite_customizations),
         run.requester,
+        identities.deployed_as(reads, run),
         gate.SerializeToString(deterministic=True).hex(),
     ]
     if gate.kind != Gate.KIND_PRE_EXPORT:

@@ -451,7 +451,13 @@ def moved(run: Run, state: Run.State, actor: str, message: str = "") -> Event:
     """
     if not rules.may_follow(run.state, state):
         raise AssertionError(f"{rules.state_name(run.state)} cannot become {rules.state_name(state)}")
-    change = RunChange(to=state, artifact=run.artifact, version=run.version, attempt=run.attempt)
+    change = RunChange(
+        to=state,
+        artifact=run.artifact,
+        version=run.version,
+        attempt=run.attempt,
+        deployed_as=run.deployed_as,
+    )
     setattr(change, "from", run.state)
     if run.HasField("error") and state in _TELLING:
         change.error.CopyFrom(run.error)

@@ -49,7 +49,7 @@ from pipelinehost_dataverse.webapi import DataverseError, Wait, WebApi
 from pipelinehost_server import rules
 from pipelinehost_server.blobs import Blobs
 from pipelinehost_server.config import Config
-from pipelinehost_server.deployment import gates, schedule
+from pipelinehost_server.deployment import gates, identities, schedule
 from pipelinehost_server.deployment.asked import (
     Asked,
     artifact_named,
@@ -185,6 +185,7 @@ class Deployment:
                 run.source_environment = asked.artifact.source_environment
             if sealed is not None:
                 tx.put_secret(settings_key(run_name), sealed)
+            run.deployed_as = identities.deployed_as(tx, run)
             # First what the run is let through, so that the request is the last thing that is told of it.
             events = [
                 *schedule.override(tx, run, request.override_reason, caller, now),
@@ -225,6 +226,7 @@ class Deployment:
                 attempt=1,
                 steps=rules.restore_steps(),
             )
+            run.deployed_as = identities.deployed_as(tx, run)
             run = tx.insert_run(run, events=[_requested(run, caller)])
             once.remember(tx, run)
             return run
@@ -420,7 +422,8 @@ class Deployment:
                 asked.stage.settings,
                 request.settings,
             )
-            target = await self._recognized(asked.target, Step.KIND_VALIDATE, tell)
+            own = asked.stage.name if asked.stage.HasField("sign_in") else ""
+            target = await self._recognized(asked.target, Step.KIND_VALIDATE, tell, own)
             validation = Validation(solution, package, target, plan)
             while found:
                 tell(found.pop(0))
@@ -436,9 +439,15 @@ class Deployment:
             raise as_host_error(error, asked.target) from error
 
     async def _recognized(
-        self, environment: Environment, step: Step.Kind, tell: Callable[[Finding | Progress], None]
+        self,
+        environment: Environment,
+        step: Step.Kind,
+        tell: Callable[[Finding | Progress], None],
+        stage: str = "",
     ) -> WebApi:
         """The connector of an environment that still is what it was; it tells of its waits.
+
+        With the own identity of a stage, where one is given.
 
         Raises:
             Stopped: it is not, or it cannot be asked.
@@ -449,7 +458,7 @@ class Deployment:
             tell(Progress(step=step, detail=wait_words(where, wait, wait.seconds)))
 
         try:
-            api = (await self._environments.connect(environment)).telling(on_wait)
+            api = (await self._environments.connect(environment, stage)).telling(on_wait)
             reset = await self._environments.recognize(environment, api)
         except DataverseError as error:
             raise Stopped(environment_finding(error, where, step)) from error
@@ -481,7 +490,11 @@ class Deployment:
             if request.stage:
                 stage = stage_named(reads, request.stage)
                 target = environment_named(reads, stage.environment)
-                target_title, target_api = rules.title(target), await self._environments.connect(target)
+                own = stage.name if stage.HasField("sign_in") else ""
+                target_title, target_api = (
+                    rules.title(target),
+                    await self._environments.connect(target, own),
+                )
                 stage_settings = stage.settings
             merged = await merge_settings(
                 solution, target_api, target_title, stage_settings, DeploymentSettings()
@@ -570,7 +583,13 @@ def _stopped(stopped: Stopped) -> FailedPrecondition | NotFound:
 
 
 def _requested(run: Run, caller: str) -> Event:
-    change = RunChange(to=run.state, artifact=run.artifact, version=run.version, attempt=run.attempt)
+    change = RunChange(
+        to=run.state,
+        artifact=run.artifact,
+        version=run.version,
+        attempt=run.attempt,
+        deployed_as=run.deployed_as,
+    )
     return Event(
         kind=Event.KIND_DEPLOYMENT_REQUESTED, actor=caller, subject=run.name, run=change, message=run.note
     )

@@ -52,8 +52,8 @@ from pipelinehost_dataverse.webapi import (
     hush,
 )
 from pipelinehost_server import rules
-from pipelinehost_server.deployment import gates, schedule
-from pipelinehost_server.deployment.environments import Environments
+from pipelinehost_server.deployment import gates, identities, schedule
+from pipelinehost_server.deployment.environments import Environments, only_as
 from pipelinehost_server.deployment.findings import finding, subject
 from pipelinehost_server.deployment.journal import CANCEL, HOST, WISHED, Changed, Journal, settings_key
 from pipelinehost_server.deployment.packages import Packages, Stopped
@@ -216,7 +216,10 @@ class Execution:
         journal = self.journal
         await journal.step(Step.KIND_VALIDATE, Run.STATE_VALIDATING, self._validate_restore)
         await journal.take_target(self._require_requester)
-        await journal.step(Step.KIND_IMPORT, Run.STATE_DEPLOYING, self._import)
+        try:
+            await journal.step(Step.KIND_IMPORT, Run.STATE_DEPLOYING, self._import)
+        except Changed:
+            await journal.validate_again("what was validated has changed")
         await journal.step(Step.KIND_PUBLISH, Run.STATE_DEPLOYING, self._publish)
         await journal.step(Step.KIND_VERIFY, Run.STATE_DEPLOYING, self._verify)
         await journal.succeed()
@@ -250,6 +253,7 @@ class Execution:
     async def _validate(self) -> str:
         journal, run = self.journal, self.journal.run
         await journal.forget_findings(Step.KIND_VALIDATE)
+        await self._note_identity()
         environment, api = await self._recognize(run.target_environment, Step.KIND_VALIDATE)
         solution, package = await self._packages.solution(_sha256(run))
         pipeline = self._snapshot()
@@ -292,6 +296,7 @@ class Execution:
         """A restore takes no settings and may bring any version: only the environment's own check matters."""
         journal, run = self.journal, self.journal.run
         await journal.forget_findings(Step.KIND_VALIDATE)
+        await self._note_identity()
         environment, api = await self._recognize(run.target_environment, Step.KIND_VALIDATE)
         where = rules.title(environment)
         solution, package = await self._packages.solution(self._unmanaged_sha256(run))
@@ -308,6 +313,12 @@ class Execution:
         if errors:
             raise Stopped(*errors, recorded=True)
         return "no errors"
+
+    async def _note_identity(self) -> None:
+        """Record as whom the host acts in the target, where that has changed since it was asked."""
+        now = identities.deployed_as(self._store.reads, self.journal.run)
+        if now != self.journal.run.deployed_as:
+            await self.journal.record(deployed_as=now)
 
     async def _import(self) -> str:
         environment, api = await self._connect(self.journal.run.target_environment, Step.KIND_IMPORT)
@@ -370,18 +381,15 @@ class Execution:
             raise Stopped(environment_finding(error, where, Step.KIND_IMPORT)) from error
         if run.stage and merged.sha256(self._encryption.fingerprint) != run.settings_sha256 and run.gates:
             raise Changed
-        await journal.note(
-            "import.intent",
-            intent.to_json().encode(),
-            self._may_send,
-        )
+        await journal.note("import.intent", intent.to_json().encode(), self._may_send)
         try:
-            operation = await api.telling(_give_up).start_import(
-                package,
-                intent,
-                overwrite_customizations=run.overwrite_customizations,
-                parameters=merged.parameters,
-            )
+            with only_as(run.deployed_as):
+                operation = await api.telling(_give_up).start_import(
+                    package,
+                    intent,
+                    overwrite_customizations=run.overwrite_customizations,
+                    parameters=merged.parameters,
+                )
         except AnswerLost:
             raise
         except _Busy:
@@ -396,9 +404,11 @@ class Execution:
         return operation
 
     def _may_send(self, reads: Reads, run: Run) -> Sequence[Event] | None:
-        """What is told with an import that is sent now; None where it may not be sent."""
+        """What is told with an import that is sent now, as who was validated; None where it may not be."""
         now = self._clock()
-        return schedule.sends_through(reads, run, now) if schedule.may_import(reads, run, now) else None
+        if run.deployed_as != identities.deployed_as(reads, run) or not schedule.may_import(reads, run, now):
+            return None
+        return schedule.sends_through(reads, run, now)
 
     async def _reconcile(
         self, environment: Environment, api: WebApi, intent: ImportIntent
@@ -590,8 +600,10 @@ class Execution:
 
     async def _connect(self, name: str, step: Step.Kind) -> tuple[Environment, WebApi]:
         """The record of an environment, and its connector, which tells the run's watchers of waits."""
+        run = self.journal.run
+        stage = identities.stage_of(self._store.reads, run) if name == run.target_environment else ""
         try:
-            environment, api = await self._environments.named(name)
+            environment, api = await self._environments.named(name, stage)
         except DataverseError as error:
             raise Stopped(environment_finding(error, name, step)) from error
         where = rules.title(environment)

@@ -30,6 +30,7 @@ from pipelinehost.v1.resources_pb2 import (
     Pipeline,
     Principal,
     Run,
+    SignIn,
     Step,
 )
 from pipelinehost_dataverse.solution import EnvironmentVariable, Table, VariableType, new_manifest, write
@@ -347,6 +348,12 @@ def _policy(change: Callable[[Gate], object]) -> Callable[[Transaction, Run], No
     return job
 
 
+def _identity(tx: Transaction, run: Run) -> None:
+    pipeline = tx.pipeline(run.pipeline) or Pipeline()
+    pipeline.stages[0].sign_in.method = SignIn.METHOD_MANAGED_IDENTITY
+    tx.put_pipeline(pipeline)
+
+
 def _target(**fields: str) -> Callable[[Transaction, Run], None]:
     def job(tx: Transaction, run: Run) -> None:
         environment = tx.environment(run.target_environment) or Environment()
@@ -378,6 +385,7 @@ MUTATIONS: dict[str, Callable[[Transaction, Run], None]] = {
     "source": _run(source_environment="environments/dev"),
     "requester": _run(requester="eve"),
     "address of the target": _target(url="https://other.crm4.dynamics.com"),
+    "identity of the stage": _identity,
     "organization of the target": _target(organization_id="another"),
     "approvers": _policy(lambda g: g.approvers.append("dan")),
     "another approver": _policy(lambda g: g.approvers.__setitem__(0, "dan")),
@@ -422,6 +430,7 @@ def test_nothing_that_a_run_does_is_left_out_of_the_mutations() -> None:
         "previous_version", "revision", "create_time", "start_time", "end_time", "gates",
         # An approval says what, not when.
         "schedule_time", "override_reason", "wait",
+        "deployed_as",  # what holds is looked up, see "identity of the stage"
     }  # fmt: skip
     inputs = {
         "artifact", "version", "settings_sha256", "import_mode", "overwrite_customizations",

@@ -658,6 +658,8 @@ async def test_a_file_of_the_first_format_is_brought_up_to_date(tmp_path: Path) 
               WHERE solution = (SELECT id FROM solution WHERE unique_name = 'Active');
             ALTER TABLE dependency DROP COLUMN published;
             ALTER TABLE solution DROP COLUMN patch_of;
+            ALTER TABLE operation DROP COLUMN user;
+            DROP TABLE user;
             PRAGMA user_version = 1;
             """
         )
@@ -670,6 +672,20 @@ async def test_a_file_of_the_first_format_is_brought_up_to_date(tmp_path: Path) 
         assert outcome.succeeded, "the makers' layer keeps what the flow needs"
         await delete(env, "Draft")
         assert ("workflow", FLOW) in await env.components("Active")
+
+
+async def test_a_file_of_the_second_format_is_brought_up_to_date(tmp_path: Path) -> None:
+    """There, every application acted as the environment's own user."""
+    path = tmp_path / "old.sqlite"
+    async with Asked.open(path) as env:
+        await env.install(package("Base", "1.0", EXPENSE, MAIL))
+        before = await env.get("asyncoperations?$select=_createdby_value")
+    with sqlite3.connect(path) as db:
+        db.executescript("ALTER TABLE operation DROP COLUMN user; DROP TABLE user; PRAGMA user_version = 2;")
+    db.close()
+    async with Asked.open(path) as env:
+        assert await env.get("asyncoperations?$select=_createdby_value") == before
+        assert (await env.install(package("Base", "2.0", EXPENSE))).succeeded
 
 
 async def test_a_synchronous_import_may_be_held_too(qa: Asked) -> None:

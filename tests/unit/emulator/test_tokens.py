@@ -36,7 +36,8 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def server(tmp_path: Path, clock: Clock) -> AsyncIterator[httpx.AsyncClient]:
-    tokens = Tokens({"app-1": "s&cret="}, seconds=100, clock=clock)
+    clients = {"app-1": "s&cret=", "app-2": "s&cret=", "looker": "s&cret="}
+    tokens = Tokens(clients, readers=["Looker"], seconds=100, clock=clock)
     with (
         EmbeddedEnvironment.open(tmp_path / "qa.sqlite", name="qa") as qa,
         EmbeddedEnvironment.open(tmp_path / "dev.sqlite", name="dev") as dev,
@@ -82,6 +83,38 @@ async def test_a_token_opens_what_it_was_asked_for(server: httpx.AsyncClient) ->
     assert (await who(server, one, "dev")).status_code == 401
 
 
+async def asked(server: httpx.AsyncClient, token: str, method: str, path: str) -> httpx.Response:
+    headers = {"Authorization": f"Bearer {token}"}
+    return await server.request(method, f"/qa/api/data/v9.2/{path}", headers=headers)
+
+
+async def test_each_application_is_a_user_of_its_own(server: httpx.AsyncClient) -> None:
+    tokens = [await signed_in(server, client_id=c) for c in ("App-1", "app-1", "app-2")]
+    users = [(await who(server, t)).json()["UserId"] for t in tokens]
+    assert users[0] == users[1] != users[2], "upper and lower case mean the same application"
+    for token in (tokens[0], tokens[2]):
+        assert (await asked(server, token, "POST", "PublishAllXmlAsync")).status_code == 200
+    rows = (await asked(server, tokens[0], "GET", "asyncoperations?$select=_createdby_value")).json()["value"]
+    assert [row["_createdby_value"] for row in rows] == [users[0], users[2]]
+    rows = (await asked(server, tokens[0], "GET", "systemusers?$select=fullname,applicationid")).json()[
+        "value"
+    ]
+    assert {row["applicationid"] for row in rows} == {None, "app-1", "app-2"}
+    elsewhere = (await who(server, tokens[0], "dev")).json()["UserId"]
+    assert elsewhere not in users, "an environment has users of its own"
+
+
+async def test_a_reader_looks_and_does_nothing(server: httpx.AsyncClient) -> None:
+    token = await signed_in(server, client_id="looker")
+    user = (await who(server, token)).json()["UserId"]
+    refused = await asked(server, token, "POST", "PublishAllXmlAsync")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "0x80040220")
+    function = "Microsoft.Dynamics.CRM.RetrieveUserPrivilegeByPrivilegeName(PrivilegeName=@p)"
+    for privilege, held in (("prvImportCustomization", 0), ("prvReadWorkflow", 1)):
+        answer = await asked(server, token, "GET", f"systemusers({user})/{function}?@p='{privilege}'")
+        assert len(answer.json()["RolePrivileges"]) == held
+
+
 async def test_without_a_token_the_answer_says_where_there_are_some(server: httpx.AsyncClient) -> None:
     for path in ("api/data/v9.2/WhoAmI", "connectivity/connections?api-version=1", "elsewhere"):
         answer = await server.get(f"/qa/{path}")
@@ -125,7 +158,7 @@ async def test_tokens_of_others_are_not_taken(server: httpx.AsyncClient, clock: 
         ({"client_secret": "wrong"}, 401, "invalid_client", "AADSTS7000215"),
         ({"client_secret": ""}, 401, "invalid_client", "AADSTS7000218"),
         ({"client_secret": "", "client_assertion": "x.y.z"}, 401, "invalid_client", "AADSTS7000215"),
-        ({"client_id": "app-2"}, 401, "invalid_client", "AADSTS700016"),
+        ({"client_id": "app-3"}, 401, "invalid_client", "AADSTS700016"),
         ({"client_id": ""}, 400, "invalid_request", "'client_id'"),
         ({"grant_type": "password"}, 400, "unsupported_grant_type", "'password'"),
         ({"scope": f"{ORIGIN}/user_impersonation"}, 400, "invalid_scope", "/.default"),

@@ -60,7 +60,7 @@ def environment_show(session: Session, name: str, form: str) -> None:
             ("kind", enum_word(found, "kind").lower()),
             ("region", found.region),
             ("address", found.url or "(embedded)"),
-            ("sign-in", _sign_in(found)),
+            ("sign-in", sign_in_words(found.sign_in)),
             ("connections", found.connectivity_url),
             ("apps", ", ".join(f"{app} {version}" for app, version in sorted(found.installed_apps.items()))),
             ("organization", found.organization_id),
@@ -77,10 +77,10 @@ _METHODS: dict[str, SignIn.Method] = {
 }
 
 
-def _sign_in(environment: Environment) -> str:
-    if not environment.HasField("sign_in"):
+def sign_in_words(told: SignIn) -> str:
+    """How the host signs in, in one line; empty where it does not."""
+    if not told.method:
         return ""
-    told = environment.sign_in
     known = ("application", told.client_id), ("tenant", told.tenant), ("at", told.authority)
     facts = ", ".join(f"{word} {value}" for word, value in known if value)
     return enum_word(told, "method").lower() + (f" ({facts})" if facts else "")
@@ -118,7 +118,7 @@ def environment_check(session: Session, name: str, form: str) -> int:
 
 
 @environment_group.command("set-credential")
-@click.argument("name", metavar="ENVIRONMENT")
+@click.argument("name", metavar="ENVIRONMENT|STAGE")
 @click.option(
     "--secret-file",
     type=click.File(encoding="utf-8"),
@@ -136,12 +136,14 @@ def environment_set_credential(
     """Set the secret that the host signs in to an environment with.
 
     The host keeps it encrypted and gives it to nobody. A secret is not taken from the command line, where
-    other users of the machine could read it.
+    other users of the machine could read it. A stage with a sign_in of its own has its own secret: give its
+    full name.
 
     Examples:
       pipelinehost environment set-credential qa --secret-file ./qa.secret
       vault read -field=secret contoso/qa | pipelinehost environment set-credential qa --secret-file -
       pipelinehost environment set-credential qa --certificate ./qa.pem
+      pipelinehost environment set-credential pipelines/sales/stages/production --secret-file ./sales.secret
     """
     given = secret_file or certificate
     if given is None or (secret_file and certificate):
@@ -153,7 +155,8 @@ def environment_set_credential(
     else:
         client.set_credential(name, client_secret=text.removesuffix("\n").removesuffix("\r"))
     err().print(f"set the credential of {clean(name)}")
-    err().print(f"  Next: {console.program()} environment check {clean(name)}")
+    if not names.matches("stage", name):
+        err().print(f"  Next: {console.program()} environment check {clean(name)}")
 
 
 @environment_group.command("create")

@@ -9,6 +9,7 @@ import click
 from pipelinehost import names
 from pipelinehost.cli import console
 from pipelinehost.cli.commands import options
+from pipelinehost.cli.commands.environments import sign_in_words
 from pipelinehost.cli.commands.session import Group, Session, pass_session
 from pipelinehost.cli.console import Column, details, enum_word, err, out, show, state
 from pipelinehost.v1.resources_pb2 import Pipeline, Run, Share, Stage
@@ -69,6 +70,8 @@ def pipeline_show(session: Session, name: str, form: str) -> None:
         Column("STATE", lambda s: state(enum_word(newest[s.name], "state"))),
         Column("SOLUTION", lambda s: f"{newest[s.name].solution} {newest[s.name].version}".strip()),
     ]
+    if any(s.HasField("sign_in") for s in found.stages):
+        columns.insert(3, Column("DEPLOYS AS", lambda s: sign_in_words(s.sign_in)))
     writer = out()
     writer.print()
     console.table(writer, columns, list(found.stages))

@@ -106,6 +106,7 @@ def run_show(session: Session, name: str, form: str) -> None:
             ("to", f"{_where(found)}, environment {names.slug(found.target_environment)}"),
             ("before", found.previous_version),
             ("requester", found.requester),
+            ("deployed as", found.deployed_as),
             ("note", found.note),
             ("attempt", str(found.attempt) if found.attempt > 1 else ""),
             ("created", moment(found.create_time)),
