@@ -15,7 +15,7 @@ from pipelinehost.v1.resources_pb2 import Environment, Event, Pipeline, Run, Sig
 from pipelinehost_dataverse.sign_in import SignInFailed
 from pipelinehost_server.deployment import identities
 from pipelinehost_server.deployment.environments import only_as
-from pipelinehost_server.deployment.run import _may_import
+from pipelinehost_server.deployment.journal import Journal
 from pipelinehost_server.store import Transaction
 
 APP, OTHER = (f"{n}1234567-89ab-cdef-0123-456789abcdef" for n in "09")
@@ -107,12 +107,13 @@ async def test_an_import_is_sent_as_nobody_else(real: Host) -> None:
         with pytest.raises(SignInFailed, match="has changed"):
             real.environments._sign_in("environments/qa", STAGE)
     assert real.environments._sign_in("environments/qa", STAGE).client_id == OTHER
+    may_import = real.deployment._execution(Journal(real.store, RUN, 1))._may_import
     noted = Run()
     noted.CopyFrom(RUN)
     noted.deployed_as = f"application {APP} of contoso.example"
-    assert not _may_import(real.store.reads, noted), "it was validated as another one"
+    assert not may_import(real.store.reads, noted), "it was validated as another one"
     noted.deployed_as = f"application {OTHER} of contoso.example"
-    assert _may_import(real.store.reads, noted)
+    assert may_import(real.store.reads, noted)
 
 
 async def test_an_identity_is_used_over_https_alone(real: Host) -> None:
