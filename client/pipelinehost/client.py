@@ -408,6 +408,18 @@ class Client:
             request.client_secret = client_secret
         self._call(self._host.SetEnvironmentCredential, request)
 
+    def take_over(self, environment: str, reason: str) -> Environment:
+        """Takes an environment over that belongs to another host, which then loses it.
+
+        Args:
+            environment: as this host knows it.
+            reason: is recorded.
+        """
+        request = api.TakeOverEnvironmentRequest(
+            name=self._environment(environment), reason=reason, request_id=_new_id()
+        )
+        return self._call(self._host.TakeOverEnvironment, request, _CHECK_SECONDS)
+
     def check(self, environment: str) -> EnvironmentHealth:
         """Whether an environment can be reached and used, as the host finds it now."""
         request = api.CheckEnvironmentRequest(name=self._environment(environment))

@@ -119,6 +119,7 @@ POLICY: Mapping[str, Rule] = {
     _HOST + "UpdateEnvironment": Rule(Permission.ADMINISTER),
     _HOST + "DeleteEnvironment": Rule(Permission.ADMINISTER),
     _HOST + "SetEnvironmentCredential": Rule(Permission.ADMINISTER),
+    _HOST + "TakeOverEnvironment": Rule(Permission.ADMINISTER),
     _HOST + "CheckEnvironment": Rule(Permission.RUN, name=_SEES),
     _HOST + "ListSolutions": Rule(Permission.RUN, environment=_RUNS),
     _HOST + "DescribeSolution": Rule(

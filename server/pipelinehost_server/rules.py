@@ -242,7 +242,8 @@ def may_deploy(
         artifact: what would be deployed; None where it is exported first.
         succeeded_before: whether this artifact has a success in the stage before; of no matter for the first.
     """
-    found = region_violations(config, [e for e in (source, target) if e is not None])
+    used = [e for e in (source, target) if e is not None]
+    found = [*region_violations(config, used), *taken_violations(used)]
     if artifact is not None and not artifact.managed:
         found.append(
             _violation(
@@ -284,6 +285,21 @@ def region_violations(config: Config, environments: Sequence[Environment]) -> li
         )
         for e in environments
         if e.region and e.region != home
+    ]
+
+
+def taken_violations(environments: Sequence[Environment]) -> list[Violation]:
+    """Environments that belong to another host, as far as this one has noticed."""
+    return [
+        _violation(
+            ErrorReason.ERROR_REASON_ENVIRONMENT_TAKEN,
+            e.name,
+            f"{title(e)} belongs to {e.taken_by} by now: take it over (pipelinehost environment take-over "
+            f"{names.slug(e.name)} --reason TEXT); or look again, once that host has let it go "
+            f"(pipelinehost environment check {names.slug(e.name)})",
+        )
+        for e in environments
+        if e.taken_by
     ]
 
 

@@ -334,6 +334,10 @@ class _Host(pipeline_host_pb2_grpc.PipelineHostServicer):
         return Empty()
 
     @_guarded
+    async def TakeOverEnvironment(self, request: Any, context: Any) -> Any:
+        return _one(self.host.environments, request.name)
+
+    @_guarded
     async def CheckEnvironment(self, request: Any, context: Any) -> Any:
         _one(self.host.environments, request.name)
         return self.host.health

@@ -89,6 +89,7 @@ CreateEnvironment           DDDDDD   DDDDDD  DDDDDD  DDDDDD  ......
 UpdateEnvironment           DDDDDD   DDDDDD  DDDDDD  DDDDDD  .....N
 DeleteEnvironment           DDDDDD   DDDDDD  DDDDDD  DDDDDD  .....N
 SetEnvironmentCredential    DDDDDD   DDDDDD  DDDDDD  DDDDDD  .....N
+TakeOverEnvironment         DDDDDD   DDDDDD  DDDDDD  DDDDDD  .....N
 CreateConnection            DDDDDD   DDDDDD  DDDDDD  DDDDDD  .....N
 DeleteConnection            DDDDDD   DDDDDD  DDDDDD  DDDDDD  .....N
 CreatePrincipal             DDDDDD   DDDDDD  DDDDDD  DDDDDD  ......
@@ -295,6 +296,7 @@ def request_for(world: World, row: str, who: Somebody) -> Any:
             environment=environment, validate_only=True
         ),
         "DeleteEnvironment": lambda: api.DeleteEnvironmentRequest(name=dev, validate_only=True),
+        "TakeOverEnvironment": lambda: api.TakeOverEnvironmentRequest(name=dev, reason="x"),
         "SetEnvironmentCredential": lambda: api.SetEnvironmentCredentialRequest(name=dev, client_secret="x"),
         "CreateConnection": lambda: api.CreateConnectionRequest(
             environment=dev, connection=Connection(connector_id="/x"), validate_only=True

@@ -133,6 +133,7 @@ def request_for(world: World, method: str, person: Person) -> Any:
         "SetEnvironmentCredential": lambda: api.SetEnvironmentCredentialRequest(
             name="environments/dev", client_secret="x"
         ),
+        "TakeOverEnvironment": lambda: api.TakeOverEnvironmentRequest(name="environments/dev", reason="x"),
         "CheckEnvironment": lambda: api.CheckEnvironmentRequest(name=environment),
         "ListSolutions": lambda: api.ListSolutionsRequest(environment=environment),
         "DescribeSolution": lambda: api.DescribeSolutionRequest(artifact=artifact, stage=stage),

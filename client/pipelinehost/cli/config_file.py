@@ -25,7 +25,7 @@ from pipelinehost.client import Client
 from pipelinehost.errors import NotFound
 from pipelinehost.v1.resources_pb2 import Environment, Pipeline, Principal
 
-_SET_BY_HOST = frozenset({"etag", "create_time", "update_time", "organization_id"})
+_SET_BY_HOST = frozenset({"etag", "create_time", "update_time", "organization_id", "taken_by", "taken_time"})
 _LISTS: dict[str, type[Environment] | type[Pipeline] | type[Principal]] = {
     "principals": Principal,
     "environments": Environment,

@@ -215,6 +215,16 @@ class SetEnvironmentCredentialRequest(_message.Message):
     request_id: str
     def __init__(self, name: _Optional[str] = ..., client_secret: _Optional[str] = ..., certificate: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
 
+class TakeOverEnvironmentRequest(_message.Message):
+    __slots__ = ("name", "reason", "request_id")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    reason: str
+    request_id: str
+    def __init__(self, name: _Optional[str] = ..., reason: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
+
 class CheckEnvironmentRequest(_message.Message):
     __slots__ = ("name",)
     NAME_FIELD_NUMBER: _ClassVar[int]

@@ -112,6 +112,11 @@ class PipelineHostStub:
                 request_serializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.SetEnvironmentCredentialRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 _registered_method=True)
+        self.TakeOverEnvironment = channel.unary_unary(
+                '/pipelinehost.v1.PipelineHost/TakeOverEnvironment',
+                request_serializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.TakeOverEnvironmentRequest.SerializeToString,
+                response_deserializer=pipelinehost_dot_v1_dot_resources__pb2.Environment.FromString,
+                _registered_method=True)
         self.CheckEnvironment = channel.unary_unary(
                 '/pipelinehost.v1.PipelineHost/CheckEnvironment',
                 request_serializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.CheckEnvironmentRequest.SerializeToString,
@@ -414,6 +419,13 @@ class PipelineHostServicer:
     def SetEnvironmentCredential(self, request, context):
         """Sets the secret that the host signs in to an environment with, or of the identity that a stage has of its own. It
         has no way back out.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TakeOverEnvironment(self, request, context):
+        """Takes an environment over that belongs to another host, which then loses it; also one that another host took.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -770,6 +782,11 @@ def add_PipelineHostServicer_to_server(servicer, server):
                     servicer.SetEnvironmentCredential,
                     request_deserializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.SetEnvironmentCredentialRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'TakeOverEnvironment': grpc.unary_unary_rpc_method_handler(
+                    servicer.TakeOverEnvironment,
+                    request_deserializer=pipelinehost_dot_v1_dot_pipeline__host__pb2.TakeOverEnvironmentRequest.FromString,
+                    response_serializer=pipelinehost_dot_v1_dot_resources__pb2.Environment.SerializeToString,
             ),
             'CheckEnvironment': grpc.unary_unary_rpc_method_handler(
                     servicer.CheckEnvironment,
@@ -1373,6 +1390,33 @@ class PipelineHost:
             '/pipelinehost.v1.PipelineHost/SetEnvironmentCredential',
             pipelinehost_dot_v1_dot_pipeline__host__pb2.SetEnvironmentCredentialRequest.SerializeToString,
             google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TakeOverEnvironment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pipelinehost.v1.PipelineHost/TakeOverEnvironment',
+            pipelinehost_dot_v1_dot_pipeline__host__pb2.TakeOverEnvironmentRequest.SerializeToString,
+            pipelinehost_dot_v1_dot_resources__pb2.Environment.FromString,
             options,
             channel_credentials,
             insecure,

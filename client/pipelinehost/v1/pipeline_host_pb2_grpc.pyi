@@ -67,6 +67,8 @@ class PipelineHostStub:
     """Sets the secret that the host signs in to an environment with, or of the identity that a stage has of its own. It
     has no way back out.
     """
+    TakeOverEnvironment: _grpc.UnaryUnaryMultiCallable[_pipeline_host_pb2.TakeOverEnvironmentRequest, _resources_pb2.Environment]
+    """Takes an environment over that belongs to another host, which then loses it; also one that another host took."""
     CheckEnvironment: _grpc.UnaryUnaryMultiCallable[_pipeline_host_pb2.CheckEnvironmentRequest, _resources_pb2.EnvironmentHealth]
     """Looks whether an environment can be reached and used."""
     ListSolutions: _grpc.UnaryUnaryMultiCallable[_pipeline_host_pb2.ListSolutionsRequest, _pipeline_host_pb2.ListSolutionsResponse]
@@ -185,6 +187,8 @@ class PipelineHostAsyncStub(PipelineHostStub):
     """Sets the secret that the host signs in to an environment with, or of the identity that a stage has of its own. It
     has no way back out.
     """
+    TakeOverEnvironment: _aio.UnaryUnaryMultiCallable[_pipeline_host_pb2.TakeOverEnvironmentRequest, _resources_pb2.Environment]  # type: ignore[assignment]
+    """Takes an environment over that belongs to another host, which then loses it; also one that another host took."""
     CheckEnvironment: _aio.UnaryUnaryMultiCallable[_pipeline_host_pb2.CheckEnvironmentRequest, _resources_pb2.EnvironmentHealth]  # type: ignore[assignment]
     """Looks whether an environment can be reached and used."""
     ListSolutions: _aio.UnaryUnaryMultiCallable[_pipeline_host_pb2.ListSolutionsRequest, _pipeline_host_pb2.ListSolutionsResponse]  # type: ignore[assignment]
@@ -390,6 +394,14 @@ class PipelineHostServicer(metaclass=_abc_1.ABCMeta):
         """Sets the secret that the host signs in to an environment with, or of the identity that a stage has of its own. It
         has no way back out.
         """
+
+    @_abc_1.abstractmethod
+    def TakeOverEnvironment(
+        self,
+        request: _pipeline_host_pb2.TakeOverEnvironmentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_resources_pb2.Environment, _abc.Awaitable[_resources_pb2.Environment]]:
+        """Takes an environment over that belongs to another host, which then loses it; also one that another host took."""
 
     @_abc_1.abstractmethod
     def CheckEnvironment(

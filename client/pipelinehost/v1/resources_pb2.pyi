@@ -35,7 +35,7 @@ IMPORT_MODE_UPGRADE: ImportMode
 IMPORT_MODE_UPDATE: ImportMode
 
 class Environment(_message.Message):
-    __slots__ = ("name", "display_name", "description", "kind", "url", "connectivity_url", "region", "installed_apps", "etag", "create_time", "update_time", "sign_in", "organization_id", "makers")
+    __slots__ = ("name", "display_name", "description", "kind", "url", "connectivity_url", "region", "installed_apps", "etag", "create_time", "update_time", "sign_in", "organization_id", "taken_by", "taken_time", "makers")
     class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         KIND_UNSPECIFIED: _ClassVar[Environment.Kind]
@@ -64,6 +64,8 @@ class Environment(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _ClassVar[int]
     SIGN_IN_FIELD_NUMBER: _ClassVar[int]
     ORGANIZATION_ID_FIELD_NUMBER: _ClassVar[int]
+    TAKEN_BY_FIELD_NUMBER: _ClassVar[int]
+    TAKEN_TIME_FIELD_NUMBER: _ClassVar[int]
     MAKERS_FIELD_NUMBER: _ClassVar[int]
     name: str
     display_name: str
@@ -78,8 +80,10 @@ class Environment(_message.Message):
     update_time: _timestamp_pb2.Timestamp
     sign_in: SignIn
     organization_id: str
+    taken_by: str
+    taken_time: _timestamp_pb2.Timestamp
     makers: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., description: _Optional[str] = ..., kind: _Optional[_Union[Environment.Kind, str]] = ..., url: _Optional[str] = ..., connectivity_url: _Optional[str] = ..., region: _Optional[str] = ..., installed_apps: _Optional[_Mapping[str, str]] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., sign_in: _Optional[_Union[SignIn, _Mapping]] = ..., organization_id: _Optional[str] = ..., makers: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., description: _Optional[str] = ..., kind: _Optional[_Union[Environment.Kind, str]] = ..., url: _Optional[str] = ..., connectivity_url: _Optional[str] = ..., region: _Optional[str] = ..., installed_apps: _Optional[_Mapping[str, str]] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., sign_in: _Optional[_Union[SignIn, _Mapping]] = ..., organization_id: _Optional[str] = ..., taken_by: _Optional[str] = ..., taken_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., makers: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class SignIn(_message.Message):
     __slots__ = ("method", "tenant", "client_id", "authority")
@@ -746,6 +750,8 @@ class Event(_message.Message):
         KIND_FREEZE_UPDATED: _ClassVar[Event.Kind]
         KIND_FREEZE_DELETED: _ClassVar[Event.Kind]
         KIND_FREEZE_OVERRIDDEN: _ClassVar[Event.Kind]
+        KIND_ENVIRONMENT_TAKEN_OVER: _ClassVar[Event.Kind]
+        KIND_ENVIRONMENT_STALE: _ClassVar[Event.Kind]
     KIND_UNSPECIFIED: Event.Kind
     KIND_ENVIRONMENT_CREATED: Event.Kind
     KIND_ENVIRONMENT_UPDATED: Event.Kind
@@ -782,6 +788,8 @@ class Event(_message.Message):
     KIND_FREEZE_UPDATED: Event.Kind
     KIND_FREEZE_DELETED: Event.Kind
     KIND_FREEZE_OVERRIDDEN: Event.Kind
+    KIND_ENVIRONMENT_TAKEN_OVER: Event.Kind
+    KIND_ENVIRONMENT_STALE: Event.Kind
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]

@@ -314,6 +314,16 @@ class Engine:
         with self._store.write() as db:
             makers.change(db, table, row, changes)
 
+    def create_definition(self, changes: Mapping[str, Any]) -> str:
+        """Make a variable, see ``makers.create_definition``; the id of its definition."""
+        with self._store.write() as db:
+            return makers.create_definition(db, changes)
+
+    def delete_definition(self, row: str) -> None:
+        """Delete a variable, see ``makers.delete_definition``."""
+        with self._store.write() as db:
+            makers.delete_definition(db, row)
+
     def create_value(self, changes: Mapping[str, Any]) -> str:
         """Give a variable its value, see ``makers.create_value``; the id of the value's row."""
         with self._store.write() as db:

@@ -126,6 +126,7 @@ class Face:
     async def _admit(self, request: Request) -> None:
         """Let a request act as the user of its application, who may be one that only looks."""
         application: Application | None = request.scope.get(APPLICATION)
+        ACTING.set(None)
         if application is None:
             return
         user = self._users.get(application)
@@ -547,16 +548,16 @@ class Face:
         return Response(status_code=204)
 
     async def _change(self, call: _Call, name: str, inner: str | None) -> Response:
-        """What makers do to rows: PATCH any of them, POST and DELETE values of variables."""
+        """What makers do to rows: PATCH any of them, POST and DELETE variables and their values."""
         method = call.request.method
         body, _ = await _body(call.request)
         if method == "PATCH" and inner is not None:
             await asyncio.to_thread(self._engine.change, name, _guid(inner), body)
-        elif method == "POST" and inner is None and name == "environmentvariablevalues":
-            row = await asyncio.to_thread(self._engine.create_value, body)
+        elif method == "POST" and inner is None and name in _VARIABLES:
+            row = await asyncio.to_thread(getattr(self._engine, f"create_{_VARIABLES[name]}"), body)
             return Response(status_code=204, headers={"OData-EntityId": f"{call.root}{name}({row})"})
-        elif method == "DELETE" and inner is not None and name == "environmentvariablevalues":
-            await asyncio.to_thread(self._engine.delete_value, _guid(inner))
+        elif method == "DELETE" and inner is not None and name in _VARIABLES:
+            await asyncio.to_thread(getattr(self._engine, f"delete_{_VARIABLES[name]}"), _guid(inner))
         else:
             raise not_modelled(f"{method} of '{call.path}'")
         return Response(status_code=204)
@@ -632,6 +633,7 @@ class Face:
         )
 
 
+_VARIABLES = {"environmentvariabledefinitions": "definition", "environmentvariablevalues": "value"}
 _METHODS = ["GET", "POST", "PATCH", "PUT", "DELETE"]
 
 _FUNCTIONS: dict[str, Callable[[Face, _Call, Mapping[str, str]], Awaitable[Response]]] = {

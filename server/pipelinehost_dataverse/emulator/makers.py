@@ -419,6 +419,60 @@ def named_in(db: sqlite3.Connection, xml: str) -> set[int]:
     return found
 
 
+# -- variables ---------------------------------------------------------------------------------------------
+
+
+def create_definition(db: sqlite3.Connection, changes: Mapping[str, Any]) -> str:
+    """Make an environment variable, in no solution; returns the id of its definition.
+
+    Raises:
+        DataverseError: a column that is not modelled, no usable schema name, or one that is taken.
+
+    """
+    table = "environmentvariabledefinitions"
+    _take(table, changes, {**_CHANGES[table][1], "schemaname": str, "type": int, "isrequired": bool})
+    name, kind = changes.get("schemaname", ""), changes.get("type", int(VariableType.STRING))
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9]{1,7}_[A-Za-z0-9_]{1,90}", name):
+        raise DataverseError(
+            Code.INVALID_ARGUMENT, f"'{name}' is no schema name: a prefix of 2 to 8 characters, '_', a name."
+        )
+    if kind not in set(VariableType):
+        raise DataverseError(Code.INVALID_ARGUMENT, f"{kind} is no type of an environment variable.")
+    if default := changes.get("defaultvalue"):
+        parameters.check_value(name, VariableType(kind), default)
+    key = ComponentKey("environmentvariabledefinition", name.lower())
+    if db.execute("SELECT 1 FROM component WHERE kind = ? AND key = ?", key).fetchone():
+        raise DataverseError(
+            Code.DUPLICATE_RECORD,
+            f"An environment variable definition with the schema name '{name}' exists already.",
+            status=412,
+        )
+    facts = {
+        "type": kind,
+        "default": changes.get("defaultvalue"),
+        "required": changes.get("isrequired", False),
+        "description": changes.get("description", ""),
+    }
+    return layers.create(db, key, changes.get("displayname", name), name, facts)
+
+
+def delete_definition(db: sqlite3.Connection, row: str) -> None:
+    """Delete an environment variable that makers made, with its value.
+
+    Raises:
+        DataverseError: there is none, or it came with a solution.
+
+    """
+    component, _ = _component(db, "environmentvariabledefinition", row)
+    held = (
+        "SELECT 1 FROM layer WHERE component = ? AND solution <> ?"
+        " UNION SELECT 1 FROM membership WHERE component = ?"
+    )
+    if db.execute(held, (component, layers.active_id(db), component)).fetchone():
+        raise not_modelled("DELETE of an environment variable that is in a solution")
+    layers.drop_active(db, [component])
+
+
 # -- values and connections ----------------------------------------------------------------------------------
 
 

@@ -1,7 +1,7 @@
 """The one client of the Dataverse Web API, for every kind of environment."""
 
 from pipelinehost_dataverse.webapi.calls import OnWait, Policy, TokenSource
-from pipelinehost_dataverse.webapi.client import QUIET_PERIOD, WebApi
+from pipelinehost_dataverse.webapi.client import MARK, QUIET_PERIOD, WebApi
 from pipelinehost_dataverse.webapi.errors import (
     SOLUTION_LOCK,
     AccessDenied,
@@ -30,6 +30,7 @@ from pipelinehost_dataverse.webapi.model import (
     ImportResult,
     InstalledComponent,
     InstalledSolution,
+    Mark,
     MissingDependency,
     OperationState,
     Organization,
@@ -49,6 +50,7 @@ from pipelinehost_dataverse.webapi.model import (
 from pipelinehost_dataverse.webapi.network import environment_address, is_loopback
 
 __all__ = [
+    "MARK",
     "QUIET_PERIOD",
     "SOLUTION_LOCK",
     "AccessDenied",
@@ -71,6 +73,7 @@ __all__ = [
     "ImportResult",
     "InstalledComponent",
     "InstalledSolution",
+    "Mark",
     "MissingDependency",
     "NotFound",
     "OnWait",

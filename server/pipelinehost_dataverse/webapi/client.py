@@ -42,6 +42,7 @@ from pipelinehost_dataverse.webapi.model import (
     ImportResult,
     InstalledComponent,
     InstalledSolution,
+    Mark,
     OperationState,
     Organization,
     Reconciled,
@@ -57,6 +58,9 @@ from pipelinehost_dataverse.webapi.records import Record, guid
 
 QUIET_PERIOD = timedelta(minutes=10)
 """How long nothing may be seen or running before an import counts as never received."""
+
+MARK = "pipehost_host"
+"""Schema name of the environment variable that says which host an environment belongs to."""
 
 _ROWS = 200_000
 """Most rows of one table that are read."""
@@ -506,6 +510,56 @@ class WebApi:
         url = f"{self._base}asyncoperations({guid(operation.async_operation_id)})"
         members: dict[str, object] = {"statecode": 3, "statuscode": 32}
         await self._write("PATCH", url, "PATCH asyncoperations", Body(members))
+
+    async def marks(self) -> list[Mark]:
+        """What hosts have left here to say whose the environment is; one, or several after a race.
+
+        It is the default value of an environment variable definition in no solution: one row that takes no
+        schema change, and whose schema name the environment keeps unique. Unverified against a real
+        environment: whether it refuses a second definition of that name.
+        """
+        rows = await self._named(
+            "environmentvariabledefinitions",
+            "environmentvariabledefinitionid,schemaname,defaultvalue",
+            "schemaname",
+            [MARK],
+        )
+        return [
+            Mark(row.id("environmentvariabledefinitionid"), row.text_or_none("defaultvalue") or "")
+            for row in rows
+        ]
+
+    async def leave_mark(self, text: str) -> None:
+        """Say whose the environment is.
+
+        Raises:
+            Refused: there is a mark already.
+            AnswerLost: there may be one now; look.
+
+        """
+        members: dict[str, object] = {
+            "schemaname": MARK,
+            "displayname": "PipelineHost: the host of this environment",
+            "description": "Says which PipelineHost deploys here. Take the environment over from there.",
+            "type": 100000000,
+            "defaultvalue": text,
+        }
+        table = "environmentvariabledefinitions"
+        await self._write("POST", self._base + table, f"POST {table}", Body(members))
+
+    async def change_mark(self, mark: Mark, text: str) -> None:
+        """Say otherwise whose the environment is; repeating it does no harm."""
+        table = "environmentvariabledefinitions"
+        url = f"{self._base}{table}({guid(mark.id)})"
+        await self._write("PATCH", url, f"PATCH {table}", Body({"defaultvalue": text}))
+
+    async def remove_mark(self, mark: Mark) -> None:
+        """Take a mark away; one that is gone already is fine."""
+        table = "environmentvariabledefinitions"
+        try:
+            await self._write("DELETE", f"{self._base}{table}({guid(mark.id)})", f"DELETE {table}")
+        except NotFound:
+            return
 
     async def publish_all(self) -> None:
         """Publish all customizations; repeating it does no harm."""

@@ -423,6 +423,14 @@ class Reconciled:
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """What a host has left in an environment to say whose it is."""
+
+    id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class EnvironmentVariableState:
     """An environment variable as an environment holds it."""
 

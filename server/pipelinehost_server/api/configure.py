@@ -72,7 +72,7 @@ _CHANGEABLE: Final = {
 }
 _KINDS: Final = {Environment.KIND_DEVELOPMENT: "development", Environment.KIND_TARGET: "target"}
 _STAMPED: Final = {
-    "Environment": ("etag", "create_time", "update_time", "organization_id"),
+    "Environment": ("etag", "create_time", "update_time", "organization_id", "taken_by", "taken_time"),
     "Pipeline": ("etag", "create_time", "update_time"),
     "Principal": ("etag", "create_time", "update_time"),
     "Freeze": ("etag", "create_time", "update_time", "creator"),

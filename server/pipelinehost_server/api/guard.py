@@ -80,6 +80,7 @@ _STREAM_SECONDS: Final = 3_600.0
 SECONDS: Final[Mapping[str, float]] = {
     "CreateEnvironment": 120,
     "CheckEnvironment": 120,
+    "TakeOverEnvironment": 120,
     "ListSolutions": 120,
     "ListConnections": 120,
     "CreateConnection": 120,

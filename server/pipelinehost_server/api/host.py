@@ -187,15 +187,18 @@ class PipelineHost:
                 configure.require_unused(name, runs=reads.unfinished_runs(environment=name))
             else:
                 fresh.organization_id = stored.organization_id
+                fresh.taken_by = stored.taken_by
+                if stored.taken_by:
+                    fresh.taken_time.CopyFrom(stored.taken_time)
             return fresh
 
         def job(tx: Transaction) -> Environment:
             if (seen := once.recall(tx)) is not None:
                 return Environment.FromString(seen)
             fresh, before = decide(tx), _environment(tx, name)
-            told = ""
+            told = left
             if not configure.same_identity(before, fresh):
-                told = _forget_credentials(tx, [name])
+                told = " ".join(filter(None, [told, _forget_credentials(tx, [name])]))
             if before.url != fresh.url:
                 acting = [
                     stage.name
@@ -219,6 +222,12 @@ class PipelineHost:
 
         if request.validate_only:
             return decide(self._reads)
+        left = ""
+        if (
+            once.recall(self._reads) is None
+            and decide(self._reads).url != (stored := _environment(self._reads, name, "environment.name")).url
+        ):
+            left = await self._environments.release(stored)
         return await self._store.write(job)
 
     async def delete_environment(self, request: api.DeleteEnvironmentRequest, caller: Caller) -> Empty:
@@ -241,14 +250,58 @@ class PipelineHost:
             before = decide(tx)
             tx.delete_environment(name)
             tx.delete_secret(credential_key(name))
-            tx.append(_event(Event.KIND_ENVIRONMENT_DELETED, caller, name, environment=before))
+            event = _event(Event.KIND_ENVIRONMENT_DELETED, caller, name, environment=before)
+            event.message = left
+            tx.append(event)
             once.remember(tx, Empty())
             return Empty()
 
         if request.validate_only:
             decide(self._reads)
             return Empty()
+        # Before the record: who repeats this after a crash finds the record and lets it go again.
+        left = ""
+        if once.recall(self._reads) is None:
+            left = await self._environments.release(decide(self._reads))
         return await self._store.write(job)
+
+    async def take_over_environment(
+        self, request: api.TakeOverEnvironmentRequest, caller: Caller
+    ) -> Environment:
+        """Takes an environment over that belongs to another host."""
+        name = request.name
+        stored = _environment(self._reads, name)
+        wrong = []
+        if not request.reason.strip():
+            wrong.append(Violation("reason", "is required: it is recorded"))
+        if not stored.url:
+            wrong.append(Violation("name", f"{name} is embedded: it belongs to this host for good"))
+        configure.refuse(wrong, ())
+        once = self.once(request, caller)
+        # The environment is no part of the store's transaction: one at a time. A repeated call does no harm.
+        async with self._connecting:
+            if (seen := once.recall(self._reads)) is not None:
+                return Environment.FromString(seen)
+            whose = await self._environments.take_over(name)
+
+            def job(tx: Transaction) -> Environment:
+                if (seen := once.recall(tx)) is not None:
+                    return Environment.FromString(seen)
+                before = _environment(tx, name)
+                taken = tx.record_taken(name, stored.url, "") or before
+                event = _event(
+                    Event.KIND_ENVIRONMENT_TAKEN_OVER,
+                    caller,
+                    name,
+                    environment=taken,
+                    environment_before=before,
+                )
+                event.message = f"{request.reason} (it belonged to {whose or 'nobody'})"
+                tx.append(event)
+                once.remember(tx, taken)
+                return taken
+
+            return await self._store.write(job)
 
     async def set_environment_credential(
         self, request: api.SetEnvironmentCredentialRequest, caller: Caller

@@ -152,7 +152,7 @@ def restore_violations(artifact: Artifact, environment: Environment) -> list[Vio
                 reason_name(ErrorReason.ERROR_REASON_ENVIRONMENT_KIND),
             )
         )
-    return found
+    return found + rules.taken_violations([environment])
 
 
 def leads_there(reads: Reads, run: Run) -> bool:

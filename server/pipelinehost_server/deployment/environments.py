@@ -31,7 +31,7 @@ from pipelinehost_dataverse.sign_in import SignIn, SignInFailed, Tokens
 from pipelinehost_dataverse.webapi import AnswerLost, DataverseError, EnvironmentUnreachable, WebApi
 from pipelinehost_server import rules
 from pipelinehost_server.config import Config
-from pipelinehost_server.deployment import identities
+from pipelinehost_server.deployment import claims, identities
 from pipelinehost_server.deployment.findings import finding, subject
 from pipelinehost_server.deployment.identities import credential_key, signs_in
 from pipelinehost_server.deployment.journal import HOST
@@ -42,6 +42,7 @@ from pipelinehost_server.store import Store, Transaction
 _IN_PROCESS = "http://embedded.invalid"
 """The base address of an environment in this process; it is never resolved."""
 _CHECK_SECONDS = 60.0
+_RELEASE_SECONDS = 10.0
 _PRIVILEGES = {
     Environment.KIND_DEVELOPMENT: ("export", "prvExportCustomization"),
     Environment.KIND_TARGET: ("import", "prvImportCustomization"),
@@ -162,9 +163,82 @@ class Environments:
         """
         who = await api.who_am_i()
         found = await self._recognized(environment, who.organization_id)
+        if found is None:
+            found = await self.taken(environment, api)
         if found is None and signs_in(environment):
             found = await self._unprivileged(environment, api, who.user_id)
         return found
+
+    async def taken(self, environment: Environment, api: WebApi) -> Finding | None:
+        """The finding for an environment that belongs to another host; one that is nobody's becomes ours.
+
+        The record follows what the environment says.
+
+        Raises:
+            DataverseError: it cannot be asked, or does not let us leave our mark.
+        """
+        if not environment.url:
+            return None
+        store = self._store.reads.identity()
+        found = await claims.claim(api, store)
+        taken_by = "" if found.store == store else found.words
+        known = self._store.reads.environment(environment.name) or environment
+
+        def job(tx: Transaction) -> None:
+            before = tx.environment(environment.name)
+            recorded = tx.record_taken(environment.name, environment.url, taken_by)
+            if recorded is None:
+                return
+            kind = Event.KIND_ENVIRONMENT_STALE if taken_by else Event.KIND_ENVIRONMENT_UPDATED
+            told = f"it belongs to {taken_by}" if taken_by else "it belongs to this host again"
+            event = Event(kind=kind, actor=HOST, subject=recorded.name, message=told)
+            event.environment.CopyFrom(recorded)
+            if before is not None:
+                event.environment_before.CopyFrom(before)
+            tx.append(event)
+
+        if known.taken_by != taken_by:
+            await self._store.write(job)
+        return _taken(environment, taken_by) if taken_by else None
+
+    async def take_over(self, name: str) -> str:
+        """Make an environment ours, whosever it is; gives whose it was, empty where it was nobody's.
+
+        The caller records it.
+
+        Raises:
+            PipelineHostError: no such environment, not the one that it was, or it could not be asked.
+        """
+        environment = self._record(name)
+        try:
+            api = await self.connect(environment)
+            who = await api.who_am_i()
+            if (reset := await self._recognized(environment, who.organization_id)) is not None:
+                raise FailedPrecondition(
+                    ErrorReason.ERROR_REASON_ENVIRONMENT_REFUSED,
+                    reset.cause,
+                    remedy=reset.remedy,
+                    metadata={"resource": name},
+                )
+            before = await claims.take(api, self._store.reads.identity())
+        except DataverseError as error:
+            raise as_host_error(error, environment) from error
+        return before.words if before is not None else ""
+
+    async def release(self, environment: Environment) -> str:
+        """Let an environment go that this host will not use any more; gives what is left behind in it."""
+        if not environment.url or not environment.organization_id:
+            return ""  # never reached
+        try:
+            async with asyncio.timeout(_RELEASE_SECONDS):
+                await claims.release(await self.connect(environment), self._store.reads.identity())
+        except (DataverseError, TimeoutError) as error:
+            why = error.message if isinstance(error, DataverseError) else "no answer"
+            return (
+                f"{environment.url} still says that it belongs to this host ({why}): take it over from "
+                f"another one, or delete the environment variable {webapi.MARK} there"
+            )
+        return ""
 
     async def _unprivileged(self, environment: Environment, api: WebApi, user_id: str) -> Finding | None:
         what, privilege = _PRIVILEGES[environment.kind]
@@ -234,6 +308,9 @@ class Environments:
         if (reset := await self._recognized(environment, who.organization_id)) is not None:
             reset.step = Step.KIND_UNSPECIFIED
             health.findings.append(reset)
+        elif (taken := await self.taken(environment, api)) is not None:
+            taken.step = Step.KIND_UNSPECIFIED
+            health.findings.append(taken)
         organization = await api.organization()
         health.version, health.region = organization.version, organization.geo
         lacking = await self._unprivileged(environment, api, who.user_id)
@@ -412,6 +489,16 @@ class Environments:
                 remedy="Create the connection in Power Apps, in that environment; then use its id.",
                 metadata={"resource": environment.name},
             )
+
+
+def _taken(environment: Environment, taken_by: str) -> Finding:
+    return finding(
+        "ENVIRONMENT_TAKEN",
+        subject("environment", environment.name, environment.display_name),
+        environment=rules.title(environment),
+        name=names.slug(environment.name),
+        owner=taken_by,
+    )
 
 
 def as_host_error(error: DataverseError, environment: Environment) -> PipelineHostError:

@@ -256,6 +256,13 @@ CATALOGUE: dict[str, Entry] = {
         "If that was meant: take {environment} out of its pipelines, delete its record (`pipelinehost "
         "environment delete {name}`) and create it anew. If not: correct its address.",
     ),
+    "ENVIRONMENT_TAKEN": Entry(
+        _ERROR,
+        "{environment} belongs to {owner}. An environment belongs to one host at a time.",
+        "Deploy there from that host, or let its administrators delete the record there, which lets "
+        "the environment go; or take it over: `pipelinehost environment take-over {name} --reason TEXT`.",
+        retryable=True,
+    ),
     "ENVIRONMENT_BUSY": Entry(
         _ERROR,
         "{environment} stayed busy for too long: {message}",

@@ -433,7 +433,8 @@ class Deployment:
             if validation.installed is not None:
                 summary.installed_version = str(validation.installed.version)
         except Stopped as stopped:
-            for finding in [*found, *stopped.findings]:
+            told = {finding.code for finding in stopped.findings}
+            for finding in [*(f for f in found if f.code not in told), *stopped.findings]:
                 tell(finding)
         except DataverseError as error:
             raise as_host_error(error, asked.target) from error

@@ -346,7 +346,7 @@ class Execution:
             if journal.output(CANCEL) is not None:
                 raise _Cancelled
             try:
-                return await self._post_once(api, where, solution, package)
+                return await self._post_once(environment, api, solution, package)
             except _Busy as busy:
                 # Nothing was sent, and nothing is noted: who cancels the run now cancels it for certain.
                 wait = busy.wait
@@ -362,16 +362,20 @@ class Execution:
                 return await self._reconcile(environment, api, intent)
 
     async def _post_once(
-        self, api: WebApi, where: str, solution: Solution, package: bytes
+        self, environment: Environment, api: WebApi, solution: Solution, package: bytes
     ) -> ImportOperation:
-        """Send the import.
+        """Send the import, unless the target belongs to another host by now.
 
         Raises:
             _Busy: it was not taken.
             AnswerLost: it may have been received.
         """
         journal, run, version = self.journal, self.journal.run, solution.manifest.version
+        where = rules.title(environment)
         try:
+            if (taken := await self._environments.taken(environment, api)) is not None:
+                taken.step = Step.KIND_IMPORT
+                raise Stopped(taken)
             installed = await api.solution(solution.manifest.unique_name)
             newer = installed is None or version > installed.version
             upgrade = bool(run.stage) and run.import_mode != ImportMode.IMPORT_MODE_UPDATE and newer

@@ -232,6 +232,23 @@ class Transaction(Reads):
         self._replace_environment(environment)
         return environment
 
+    def record_taken(self, name: str, url: str, taken_by: str) -> resources_pb2.Environment | None:
+        """Notes which other host has an environment, or that none has; gives the record if it changed.
+
+        As with the organization, ``etag`` and times stay, and another address by now is left alone.
+        """
+        environment = self.environment(name)
+        if environment is None or environment.url != url or environment.taken_by == taken_by:
+            return None
+        fresh = resources_pb2.Environment()
+        fresh.CopyFrom(environment)
+        fresh.taken_by = taken_by
+        fresh.ClearField("taken_time")
+        if taken_by:
+            _now(fresh.taken_time)
+        self._replace_environment(fresh)
+        return fresh
+
     def _replace_environment(self, environment: resources_pb2.Environment) -> None:
         self._kept.clear()
         self._execute(

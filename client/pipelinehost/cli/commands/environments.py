@@ -64,6 +64,7 @@ def environment_show(session: Session, name: str, form: str) -> None:
             ("connections", found.connectivity_url),
             ("apps", ", ".join(f"{app} {version}" for app, version in sorted(found.installed_apps.items()))),
             ("organization", found.organization_id),
+            ("taken by", found.taken_by and f"{found.taken_by}, noticed {moment(found.taken_time)}"),
             ("created", moment(found.create_time)),
         ]
     )
@@ -233,8 +234,34 @@ def environment_delete(session: Session, name: str, yes: bool) -> None:
     """Delete the record of an environment, never the environment itself."""
     found = session.client.environment(name)
     options.confirm(f"Delete the record of {found.name}?", yes=yes)
-    session.client.delete_environment(found.name, etag=found.etag)
+    client = session.client
+    client.delete_environment(found.name, etag=found.etag)
     err().print(f"deleted {found.name}")
+    newest = next(client.events(f'subject = "{found.name}"', order_by="sequence desc", page_size=1), None)
+    if newest is not None and newest.message:  # what could not be taken away in the environment itself
+        err().print(f"  {clean(newest.message)}")
+
+
+@environment_group.command("take-over")
+@click.argument("name", metavar="ENVIRONMENT")
+@click.option("--reason", required=True, help="Why; it is recorded.")
+@options.yes
+@pass_session
+def environment_take_over(session: Session, name: str, reason: str, yes: bool) -> None:
+    """Take an environment over that belongs to another host, which then loses it.
+
+    An environment belongs to the host that reached it first. The other host notices at its next contact, and
+    its runs fail before anything is sent; its administrators can take the environment back the same way.
+
+    Examples:
+      pipelinehost environment take-over production --reason "the old host is switched off"
+    """
+    client = session.client
+    found = client.environment(name)
+    options.confirm(f"Take {found.name} over from the host that it belongs to?", yes=yes)
+    client.take_over(found.name, reason)
+    err().print(f"{found.name} belongs to this host")
+    err().print(f"  Next: {console.program()} environment check {names.slug(found.name)}")
 
 
 @environment_group.command("solutions")
