@@ -107,13 +107,13 @@ async def test_an_import_is_sent_as_nobody_else(real: Host) -> None:
         with pytest.raises(SignInFailed, match="has changed"):
             real.environments._sign_in("environments/qa", STAGE)
     assert real.environments._sign_in("environments/qa", STAGE).client_id == OTHER
-    may_import = real.deployment._execution(Journal(real.store, RUN, 1))._may_import
+    may_send = real.deployment._execution(Journal(real.store, RUN, 1))._may_send
     noted = Run()
     noted.CopyFrom(RUN)
     noted.deployed_as = f"application {APP} of contoso.example"
-    assert not may_import(real.store.reads, noted), "it was validated as another one"
+    assert may_send(real.store.reads, noted) is None, "it was validated as another one"
     noted.deployed_as = f"application {OTHER} of contoso.example"
-    assert may_import(real.store.reads, noted)
+    assert may_send(real.store.reads, noted) is not None
 
 
 async def test_an_identity_is_used_over_https_alone(real: Host) -> None:
