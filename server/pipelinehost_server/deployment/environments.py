@@ -163,11 +163,9 @@ class Environments:
         """
         who = await api.who_am_i()
         found = await self._recognized(environment, who.organization_id)
-        if found is None:
-            found = await self.taken(environment, api)
         if found is None and signs_in(environment):
             found = await self._unprivileged(environment, api, who.user_id)
-        return found
+        return found or await self.taken(environment, api)
 
     async def taken(self, environment: Environment, api: WebApi) -> Finding | None:
         """The finding for an environment that belongs to another host; one that is nobody's becomes ours.
@@ -308,15 +306,15 @@ class Environments:
         if (reset := await self._recognized(environment, who.organization_id)) is not None:
             reset.step = Step.KIND_UNSPECIFIED
             health.findings.append(reset)
-        elif (taken := await self.taken(environment, api)) is not None:
-            taken.step = Step.KIND_UNSPECIFIED
-            health.findings.append(taken)
         organization = await api.organization()
         health.version, health.region = organization.version, organization.geo
         lacking = await self._unprivileged(environment, api, who.user_id)
         health.privileged = lacking is None
         if lacking is not None:
             health.findings.append(lacking)
+        elif reset is None and (taken := await self.taken(environment, api)) is not None:
+            taken.step = Step.KIND_UNSPECIFIED
+            health.findings.append(taken)
 
     def sealed_credential(self, request: SetEnvironmentCredentialRequest) -> bytes:
         """The ciphertext of a credential; it opens for this environment's or stage's row only."""
