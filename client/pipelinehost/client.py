@@ -578,6 +578,20 @@ class Client:
         request = artifacts_api.GetArtifactRequest(name=self._artifact(name))
         return self._call(self._artifacts.GetArtifact, request)
 
+    def block(self, name: str, *, reason: str) -> Artifact:
+        """Keeps an artifact from being deployed; runs of it that wait fail."""
+        request = artifacts_api.BlockArtifactRequest(
+            name=self._artifact(name), reason=reason, request_id=_new_id()
+        )
+        return self._call(self._artifacts.BlockArtifact, request)
+
+    def unblock(self, name: str, *, reason: str) -> Artifact:
+        """Lets an artifact be deployed again."""
+        request = artifacts_api.UnblockArtifactRequest(
+            name=self._artifact(name), reason=reason, request_id=_new_id()
+        )
+        return self._call(self._artifacts.UnblockArtifact, request)
+
     def upload(self, path: Path | str, on_progress: transfer.OnProgress | None = None) -> Artifact:
         """Stores a package. Uploading the same bytes again gives the same artifact.
 

@@ -168,6 +168,8 @@ POLICY: Mapping[str, Rule] = {
     _HOST + "PruneEvents": Rule(Permission.ADMINISTER),
     _ARTIFACTS + "GetArtifact": Rule(Permission.VIEW, name=_SEES),
     _ARTIFACTS + "ListArtifacts": Rule(Permission.VIEW),
+    _ARTIFACTS + "BlockArtifact": Rule(Permission.ADMINISTER),
+    _ARTIFACTS + "UnblockArtifact": Rule(Permission.ADMINISTER),
     _ARTIFACTS + "UploadArtifact": Rule(Permission.RUN),
     _ARTIFACTS + "DownloadArtifact": Rule(Permission.RUN, name=_SEES),
     _HEALTH + "Check": Rule(Permission.PUBLIC),

@@ -160,7 +160,7 @@ class Host:
                 Principals(store, access, pages, own.once),
                 Freezes(store, access, pages, own.once),
             ),
-            _ARTIFACTS: guard.protect(_ARTIFACTS, Artifacts(config, store, blobs, pages, access)),
+            _ARTIFACTS: guard.protect(_ARTIFACTS, Artifacts(config, store, blobs, pages, access, own.once)),
             _HEALTH: guard.protect_foreign(_HEALTH, self._health),
             _REFLECTION: guard.protect_foreign(
                 _REFLECTION, reflection.aio.ReflectionServicer([s.full_name for s in _SERVICES])

@@ -207,6 +207,11 @@ def due_stage(pipeline: Pipeline, succeeded: Callable[[Stage], bool]) -> Stage |
     return next((s for s in pipeline.stages if not succeeded(s)), None)
 
 
+def hold_of(stage: Stage, solution: str) -> Stage.Hold | None:
+    """What keeps a solution at a version in a stage; names of solutions have no case."""
+    return next((h for h in stage.holds if h.solution.casefold() == solution.casefold()), None)
+
+
 def deployment_steps(*, export: bool) -> list[Step]:
     """The steps of a deployment, all pending; an upload has nothing to export."""
     kinds = [Step.KIND_VALIDATE, Step.KIND_IMPORT, Step.KIND_PUBLISH, Step.KIND_VERIFY]

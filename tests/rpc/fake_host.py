@@ -617,6 +617,18 @@ class _Artifacts(artifacts_pb2_grpc.ArtifactsServicer):
         page, token = _page(list(self.host.artifacts.values()), request)
         return artifacts_api.ListArtifactsResponse(artifacts=page, next_page_token=token)
 
+    @_guarded
+    async def BlockArtifact(self, request: Any, context: Any) -> Any:
+        artifact = _one(self.host.artifacts, request.name)
+        artifact.block.reason, artifact.block.principal = request.reason, "principals/admin"
+        return artifact
+
+    @_guarded
+    async def UnblockArtifact(self, request: Any, context: Any) -> Any:
+        artifact = _one(self.host.artifacts, request.name)
+        artifact.ClearField("block")
+        return artifact
+
     async def UploadArtifact(self, requests: Any, context: Any) -> Any:
         try:
             await self.host.called("UploadArtifact", None, context)

@@ -96,6 +96,8 @@ CreatePrincipal             DDDDDD   DDDDDD  DDDDDD  DDDDDD  ......
 UpdatePrincipal             DDDDDD   DDDDDD  DDDDDD  DDDDDD  .....N
 DeletePrincipal             DDDDDD   DDDDDD  DDDDDD  DDDDDD  .....N
 CreateToken                 DDDDDD   DDDDDD  DDDDDD  DDDDDD  .....N
+BlockArtifact               DDDDDD   DDDDDD  DDDDDD  DDDDDD  .....N
+UnblockArtifact             DDDDDD   DDDDDD  DDDDDD  DDDDDD  .....N
 ResolveRun                  DDDDDD   DDDDDD  DDDDDD  DDDDDD  .....N
 ListGateNotes               DDDDDD   DDDDDD  DDDDDD  DDDDDD  .....N
 WatchEvents                 DDDDDD   DDDDDD  DDDDDD  DDDDDD  ......
@@ -236,6 +238,7 @@ def request_for(world: World, row: str, who: Somebody) -> Any:
     sales, dev, qa = named("pipelines/sales"), named("environments/dev"), named("environments/qa")
     run = "runs/01jd0000000000000000000001" if gone else world.run
     artifact = "artifacts/" + "0" * 64 if gone else world.artifact
+    unmanaged = artifact if gone else world.unmanaged
     stranger = named("principals/stranger")
     deploy = api.DeployRequest(pipeline=sales, artifact=artifact)
     override = "a hotfix" if what == "override" else ""
@@ -265,6 +268,8 @@ def request_for(world: World, row: str, who: Somebody) -> Any:
         "ListComponentResults": lambda: api.ListComponentResultsRequest(run=run),
         "ListRunSettings": lambda: api.ListRunSettingsRequest(run=run),
         "GetRunPipeline": lambda: api.GetRunPipelineRequest(run=run),
+        "BlockArtifact": lambda: artifacts_api.BlockArtifactRequest(name=unmanaged, reason="x"),
+        "UnblockArtifact": lambda: artifacts_api.UnblockArtifactRequest(name=unmanaged, reason="x"),
         "GetArtifact": lambda: artifacts_api.GetArtifactRequest(name=artifact),
         "DownloadArtifact": lambda: artifacts_api.DownloadArtifactRequest(name=artifact),
         "UploadArtifact": lambda: iter(parts(package("9.0.0.0", name="Other"))),

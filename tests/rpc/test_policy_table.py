@@ -174,6 +174,8 @@ def request_for(world: World, method: str, person: Person) -> Any:
         "GetRunPipeline": lambda: api.GetRunPipelineRequest(run=run),
         "GetQueue": lambda: api.GetQueueRequest(environment=environment),
         "ListEvents": lambda: api.ListEventsRequest(page_size=1000),
+        "BlockArtifact": lambda: artifacts_api.BlockArtifactRequest(name=artifact),
+        "UnblockArtifact": lambda: artifacts_api.UnblockArtifactRequest(name=artifact),
         "GetArtifact": lambda: artifacts_api.GetArtifactRequest(name=artifact),
         "UploadArtifact": lambda: iter(parts(package())),
         "DownloadArtifact": lambda: artifacts_api.DownloadArtifactRequest(name=artifact),

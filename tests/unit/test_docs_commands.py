@@ -95,7 +95,7 @@ def test_the_documents_are_read() -> None:
     places = [place for place, _ in EVERY_CALL]
     assert places.count("README.md") >= 8
     assert places.count("operations.md") >= 5
-    assert places.count("deploy --help") == 5
+    assert places.count("deploy --help") == 6
     assert "pipelinehost-server --help" in places
 
 

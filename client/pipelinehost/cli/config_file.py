@@ -1,4 +1,4 @@
-"""Principals, environments and pipelines in a YAML file: read strictly, compared, written back the same.
+"""What a host is configured with in a YAML file: read strictly, compared, written back the same.
 
 The keys are the fields of the messages; names may be short (``qa`` for ``environments/qa``). A file says
 everything about a resource that it names: what it leaves out is empty. Only who has which right stays as it
@@ -12,7 +12,7 @@ import difflib
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from google.protobuf.message import Message
 from ruamel.yaml import YAML
@@ -23,18 +23,24 @@ from pipelinehost import names
 from pipelinehost.cli.console import clean, plain
 from pipelinehost.client import Client
 from pipelinehost.errors import NotFound
-from pipelinehost.v1.resources_pb2 import Environment, Pipeline, Principal
+from pipelinehost.v1.resources_pb2 import Environment, Freeze, Pipeline, Principal
 
-_SET_BY_HOST = frozenset({"etag", "create_time", "update_time", "organization_id", "taken_by", "taken_time"})
-_LISTS: dict[str, type[Environment] | type[Pipeline] | type[Principal]] = {
+_SET_BY_HOST = frozenset(
+    {"etag", "create_time", "update_time", "organization_id", "taken_by", "taken_time", "creator"}
+)
+_LISTS: dict[str, type[Environment] | type[Pipeline] | type[Principal] | type[Freeze]] = {
     "principals": Principal,
     "environments": Environment,
     "pipelines": Pipeline,
+    "freezes": Freeze,
 }
+_Resource: TypeAlias = Environment | Pipeline | Principal | Freeze
+Kind: TypeAlias = Literal["principal", "environment", "pipeline", "freeze"]
 _STAYING: dict[str, tuple[str, ...]] = {
     "Pipeline": ("owner", "shares"),
     "Environment": ("makers",),
     "Principal": ("disabled",),
+    "Freeze": (),
 }
 """The keys that leave what is there as it is when they are left out."""
 
@@ -50,6 +56,7 @@ class Config:
     principals: list[Principal] = field(default_factory=list)
     environments: list[Environment] = field(default_factory=list)
     pipelines: list[Pipeline] = field(default_factory=list)
+    freezes: list[Freeze] = field(default_factory=list)
     silent: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """By the name of a resource, what the file leaves as it is."""
 
@@ -58,7 +65,7 @@ class Config:
 class Change:
     """What applying does to one resource."""
 
-    kind: Literal["principal", "environment", "pipeline"]
+    kind: Kind
     name: str
     action: Literal["create", "update", "nothing"]
     fields: tuple[str, ...]
@@ -105,6 +112,8 @@ def write(config: Config) -> str:
         root["environments"] = [_shown(e) for e in config.environments]
     if config.pipelines:
         root["pipelines"] = [_shown(p) for p in config.pipelines]
+    if config.freezes:
+        root["freezes"] = [_shown(f) for f in config.freezes]
     yaml = YAML(typ="rt")
     yaml.indent(mapping=2, sequence=4, offset=2)
     yaml.width = 4096  # a folded line would only make differences harder to read
@@ -132,6 +141,8 @@ def compare(client: Client, config: Config) -> Iterator[Change]:
         yield _compare_environment(client, environment, config.silent.get(environment.name, ()))
     for pipeline in config.pipelines:
         yield _compare_pipeline(client, pipeline, config.silent.get(pipeline.name, ()))
+    for freeze in config.freezes:
+        yield _compare_freeze(client, freeze)
 
 
 def _late(principal: Principal) -> int:
@@ -185,6 +196,10 @@ def _compare_pipeline(client: Client, wanted: Pipeline, silent: tuple[str, ...])
             "pipeline", wanted, lambda check: client.create_pipeline(wanted, validate_only=check)
         )
     _leave(silent, there, wanted)
+    held = {s.name: s.holds for s in there.stages}
+    for stage in wanted.stages:  # who forgets a hold in a file does not lift it
+        if not stage.holds:
+            stage.holds.extend(held.get(stage.name, ()))
     fields = _changed_fields(there, wanted)
     wanted.etag = there.etag
     return _update(
@@ -193,6 +208,22 @@ def _compare_pipeline(client: Client, wanted: Pipeline, silent: tuple[str, ...])
         wanted,
         fields,
         lambda check: client.update_pipeline(wanted, fields, validate_only=check),
+    )
+
+
+def _compare_freeze(client: Client, wanted: Freeze) -> Change:
+    try:
+        there = client.freeze(wanted.name)
+    except NotFound:
+        return _creation("freeze", wanted, lambda check: client.create_freeze(wanted, validate_only=check))
+    fields = _changed_fields(there, wanted)
+    wanted.etag = there.etag
+    return _update(
+        "freeze",
+        there,
+        wanted,
+        fields,
+        lambda check: client.update_freeze(wanted, fields, validate_only=check),
     )
 
 
@@ -206,17 +237,17 @@ def _leave(silent: tuple[str, ...], there: Message, wanted: Message) -> None:
 
 
 def _creation(
-    kind: Literal["principal", "environment", "pipeline"],
-    wanted: Environment | Pipeline | Principal,
+    kind: Kind,
+    wanted: _Resource,
     do: Callable[[bool], object],
 ) -> Change:
     return Change(kind, wanted.name, "create", (), tuple(_differences({}, _shown(wanted))), do)
 
 
 def _update(
-    kind: Literal["principal", "environment", "pipeline"],
-    there: Environment | Pipeline | Principal,
-    wanted: Environment | Pipeline | Principal,
+    kind: Kind,
+    there: _Resource,
+    wanted: _Resource,
     fields: tuple[str, ...],
     do: Callable[[bool], object],
 ) -> Change:
@@ -237,7 +268,7 @@ def _meaning(value: Any) -> Any:
     return [_meaning(v) for v in value] if isinstance(value, list) else value
 
 
-def _shown(resource: Environment | Pipeline | Principal) -> dict[str, Any]:
+def _shown(resource: _Resource) -> dict[str, Any]:
     shown: dict[str, Any] = _meaning({k: v for k, v in plain(resource).items() if k not in _SET_BY_HOST})
     shown["name"] = names.slug(resource.name)
     for key in ("kind", "role"):
@@ -255,6 +286,8 @@ def _shown(resource: Environment | Pipeline | Principal) -> dict[str, Any]:
     for key in ("makers", "members"):
         if key in shown:
             shown[key] = [names.slug(p) for p in shown[key]]
+    if "scope" in shown:
+        shown["scope"] = shown["scope"].removeprefix("pipelines/").replace("/stages/", "/")
     for share in shown.get("shares", []):
         share["principal"] = names.slug(share["principal"])
         share["access"] = share["access"].lower()
@@ -291,7 +324,7 @@ def _differences(before: Any, after: Any, path: str = "") -> Iterator[tuple[str,
         yield path, _told(False if before is None and after is True else before), _told(after)
 
 
-_KEYS = ("name", "schema_name", "logical_name", "principal", "certificate", "subject", "kind")
+_KEYS = ("name", "schema_name", "logical_name", "principal", "certificate", "subject", "kind", "solution")
 
 
 def _keyed(*lists: list[Any] | None) -> bool:
@@ -319,7 +352,7 @@ class _Reader:
         config = Config()
         if not isinstance(root, dict):
             self.problems.append(
-                (1, "write `principals:`, `environments:` and `pipelines:`, each with a list.")
+                (1, "write `principals:`, `environments:`, `pipelines:` and `freezes:`, each with a list.")
             )
             return config
         for key, listed in root.items():
@@ -346,6 +379,8 @@ class _Reader:
                 seen.add(resource.name)
                 if isinstance(resource, Pipeline):
                     self._names_in(resource, at)
+                if isinstance(resource, Freeze) and resource.scope:
+                    resource.scope = self._scope(at, resource.scope)
                 if isinstance(resource, Environment):
                     resource.makers[:] = [self._full(at, "principals", p) for p in resource.makers]
                 if isinstance(resource, Principal):
@@ -368,6 +403,11 @@ class _Reader:
             stage.environment = self._full(at, "environments", stage.environment)
             for gate in stage.gates:
                 gate.approvers[:] = [self._full(at, "principals", a) for a in gate.approvers]
+
+    def _scope(self, at: int, scope: str) -> str:
+        pipeline, slash, stage = scope.removeprefix("pipelines/").partition("/")
+        full = self._full(at, "pipelines", pipeline)
+        return f"{full}/{self._full(at, 'stages', stage.removeprefix('stages/'))}" if slash else full
 
     def _full(self, at: int, collection: str, name: str) -> str:
         slug = name.removeprefix(f"{collection}/")

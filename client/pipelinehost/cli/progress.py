@@ -16,10 +16,10 @@ from rich.table import Table
 from rich.text import Text
 
 from pipelinehost import names
-from pipelinehost.cli.console import clean, duration, enum_word, err, now, program, word
+from pipelinehost.cli.console import clean, duration, enum_word, err, moment, now, program, word
 from pipelinehost.errors import PipelineHostError
 from pipelinehost.v1.pipeline_host_pb2 import ValidateDeploymentResponse, WatchRunResponse
-from pipelinehost.v1.resources_pb2 import Finding, GateStatus, Progress, Run, RunChange, Step
+from pipelinehost.v1.resources_pb2 import Event, Finding, GateStatus, Progress, Run, RunChange, Step
 
 STILL_SECONDS = 60.0
 """Plain output says at least this often that the run is alive: builds are ended for being silent."""
@@ -42,6 +42,7 @@ _SENTENCES = {
     Run.STATE_QUEUED: "queued",
     Run.STATE_VALIDATING: "validating",
     Run.STATE_AWAITING_GATE: "waiting at a gate",
+    Run.STATE_SCHEDULED: "scheduled",
     Run.STATE_WAITING_FOR_TARGET: "waiting for the target",
     Run.STATE_DEPLOYING: "deploying",
     Run.STATE_CANCELLING: "being cancelled, if its environment still can",
@@ -101,10 +102,12 @@ class _Followed:
         self.clock = _Clock()
         self.place = 0
         self.detail = ""
+        self.scheduled = wait(run)
 
     def take(self, response: WatchRunResponse) -> None:
         if response.HasField("run"):
             self.run.CopyFrom(response.run)
+            self.scheduled = wait(self.run)
         elif response.HasField("heartbeat"):
             self.clock.hear(response.heartbeat.time)
             self.place = response.heartbeat.queue_position
@@ -113,6 +116,8 @@ class _Followed:
             self.clock.hear(event.time)
             if event.HasField("run"):
                 self._change(event.run)
+                if event.kind == Event.KIND_RUN_STATE_CHANGED and event.run.to == Run.STATE_SCHEDULED:
+                    self.scheduled = event.message.removeprefix("waits ")
             elif event.HasField("step"):
                 self._step(event.step)
             elif event.HasField("progress"):
@@ -147,6 +152,8 @@ class _Followed:
 
     def waiting(self) -> str:
         """What the run waits for, if it waits."""
+        if self.run.state == Run.STATE_SCHEDULED:
+            return f"scheduled: {self.scheduled}"
         if self.run.state != Run.STATE_WAITING_FOR_TARGET:
             return ""
         target = names.slug(self.run.target_environment)
@@ -427,6 +434,10 @@ def verdict(run: Run, console: Console) -> None:
         console.print(f"It waits at a gate: {needed} have approved. Approvers: {who}.")
         console.print(f"  Next: {program()} run approve {name}")
         return
+    if run.state == Run.STATE_SCHEDULED:
+        console.print(f"scheduled: {clean(wait(run))}")
+        console.print(f"  Next: {program()} run reschedule {name} --at TIME")
+        return
     if run.state == Run.STATE_UNKNOWN:
         text = Text(f"? It is not known whether {clean(target)} applied the import", style="bold yellow")
         console.print(text + _why(run))
@@ -453,6 +464,14 @@ def _after_failure(run: Run, console: Console) -> None:
     console.print(f"  {word_}: {retry}  (if the environment was mended)")
     again = f"{program()} deploy {clean(run.solution)} -p {_pipeline(run)} …"
     console.print(f"    or: {again}  (if the solution or the settings were)")
+
+
+def wait(run: Run) -> str:
+    """What a scheduled run waits for, and why; empty where it is not scheduled."""
+    if not run.HasField("wait"):
+        return ""
+    at = f"until {moment(run.wait.until)}, " if run.wait.HasField("until") else ""
+    return f"{at}because {run.wait.reason}"
 
 
 def word_of_step(progress: Progress) -> str:

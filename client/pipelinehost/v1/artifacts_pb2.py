@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from pipelinehost.v1 import resources_pb2 as pipelinehost_dot_v1_dot_resources__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fpipelinehost/v1/artifacts.proto\x12\x0fpipelinehost.v1\x1a\x1fpipelinehost/v1/resources.proto\"\"\n\x12GetArtifactRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"M\n\x14ListArtifactsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x03 \x01(\t\"^\n\x15ListArtifactsResponse\x12,\n\tartifacts\x18\x01 \x03(\x0b\x32\x19.pipelinehost.v1.Artifact\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa8\x01\n\x15UploadArtifactRequest\x12I\n\x0b\x64\x65\x63laration\x18\x01 \x01(\x0b\x32\x32.pipelinehost.v1.UploadArtifactRequest.DeclarationH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x1a+\n\x0b\x44\x65\x63laration\x12\x0c\n\x04size\x18\x01 \x01(\x03\x12\x0e\n\x06sha256\x18\x02 \x01(\tB\x06\n\x04part\"7\n\x17\x44ownloadArtifactRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\x08\"\xdb\x01\n\x18\x44ownloadArtifactResponse\x12L\n\x0b\x64\x65\x63laration\x18\x01 \x01(\x0b\x32\x35.pipelinehost.v1.DownloadArtifactResponse.DeclarationH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x1aX\n\x0b\x44\x65\x63laration\x12+\n\x08\x61rtifact\x18\x01 \x01(\x0b\x32\x19.pipelinehost.v1.Artifact\x12\x0c\n\x04size\x18\x02 \x01(\x03\x12\x0e\n\x06sha256\x18\x03 \x01(\tB\x06\n\x04part2\xfc\x02\n\tArtifacts\x12M\n\x0bGetArtifact\x12#.pipelinehost.v1.GetArtifactRequest\x1a\x19.pipelinehost.v1.Artifact\x12^\n\rListArtifacts\x12%.pipelinehost.v1.ListArtifactsRequest\x1a&.pipelinehost.v1.ListArtifactsResponse\x12U\n\x0eUploadArtifact\x12&.pipelinehost.v1.UploadArtifactRequest\x1a\x19.pipelinehost.v1.Artifact(\x01\x12i\n\x10\x44ownloadArtifact\x12(.pipelinehost.v1.DownloadArtifactRequest\x1a).pipelinehost.v1.DownloadArtifactResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fpipelinehost/v1/artifacts.proto\x12\x0fpipelinehost.v1\x1a\x1fpipelinehost/v1/resources.proto\"\"\n\x12GetArtifactRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"M\n\x14ListArtifactsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x03 \x01(\t\"^\n\x15ListArtifactsResponse\x12,\n\tartifacts\x18\x01 \x03(\x0b\x32\x19.pipelinehost.v1.Artifact\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"H\n\x14\x42lockArtifactRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"J\n\x16UnblockArtifactRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\xa8\x01\n\x15UploadArtifactRequest\x12I\n\x0b\x64\x65\x63laration\x18\x01 \x01(\x0b\x32\x32.pipelinehost.v1.UploadArtifactRequest.DeclarationH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x1a+\n\x0b\x44\x65\x63laration\x12\x0c\n\x04size\x18\x01 \x01(\x03\x12\x0e\n\x06sha256\x18\x02 \x01(\tB\x06\n\x04part\"7\n\x17\x44ownloadArtifactRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\x08\"\xdb\x01\n\x18\x44ownloadArtifactResponse\x12L\n\x0b\x64\x65\x63laration\x18\x01 \x01(\x0b\x32\x35.pipelinehost.v1.DownloadArtifactResponse.DeclarationH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x1aX\n\x0b\x44\x65\x63laration\x12+\n\x08\x61rtifact\x18\x01 \x01(\x0b\x32\x19.pipelinehost.v1.Artifact\x12\x0c\n\x04size\x18\x02 \x01(\x03\x12\x0e\n\x06sha256\x18\x03 \x01(\tB\x06\n\x04part2\xa6\x04\n\tArtifacts\x12M\n\x0bGetArtifact\x12#.pipelinehost.v1.GetArtifactRequest\x1a\x19.pipelinehost.v1.Artifact\x12^\n\rListArtifacts\x12%.pipelinehost.v1.ListArtifactsRequest\x1a&.pipelinehost.v1.ListArtifactsResponse\x12U\n\x0eUploadArtifact\x12&.pipelinehost.v1.UploadArtifactRequest\x1a\x19.pipelinehost.v1.Artifact(\x01\x12Q\n\rBlockArtifact\x12%.pipelinehost.v1.BlockArtifactRequest\x1a\x19.pipelinehost.v1.Artifact\x12U\n\x0fUnblockArtifact\x12\'.pipelinehost.v1.UnblockArtifactRequest\x1a\x19.pipelinehost.v1.Artifact\x12i\n\x10\x44ownloadArtifact\x12(.pipelinehost.v1.DownloadArtifactRequest\x1a).pipelinehost.v1.DownloadArtifactResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,16 +38,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTARTIFACTSREQUEST']._serialized_end=198
   _globals['_LISTARTIFACTSRESPONSE']._serialized_start=200
   _globals['_LISTARTIFACTSRESPONSE']._serialized_end=294
-  _globals['_UPLOADARTIFACTREQUEST']._serialized_start=297
-  _globals['_UPLOADARTIFACTREQUEST']._serialized_end=465
-  _globals['_UPLOADARTIFACTREQUEST_DECLARATION']._serialized_start=414
-  _globals['_UPLOADARTIFACTREQUEST_DECLARATION']._serialized_end=457
-  _globals['_DOWNLOADARTIFACTREQUEST']._serialized_start=467
-  _globals['_DOWNLOADARTIFACTREQUEST']._serialized_end=522
-  _globals['_DOWNLOADARTIFACTRESPONSE']._serialized_start=525
-  _globals['_DOWNLOADARTIFACTRESPONSE']._serialized_end=744
-  _globals['_DOWNLOADARTIFACTRESPONSE_DECLARATION']._serialized_start=648
-  _globals['_DOWNLOADARTIFACTRESPONSE_DECLARATION']._serialized_end=736
-  _globals['_ARTIFACTS']._serialized_start=747
-  _globals['_ARTIFACTS']._serialized_end=1127
+  _globals['_BLOCKARTIFACTREQUEST']._serialized_start=296
+  _globals['_BLOCKARTIFACTREQUEST']._serialized_end=368
+  _globals['_UNBLOCKARTIFACTREQUEST']._serialized_start=370
+  _globals['_UNBLOCKARTIFACTREQUEST']._serialized_end=444
+  _globals['_UPLOADARTIFACTREQUEST']._serialized_start=447
+  _globals['_UPLOADARTIFACTREQUEST']._serialized_end=615
+  _globals['_UPLOADARTIFACTREQUEST_DECLARATION']._serialized_start=564
+  _globals['_UPLOADARTIFACTREQUEST_DECLARATION']._serialized_end=607
+  _globals['_DOWNLOADARTIFACTREQUEST']._serialized_start=617
+  _globals['_DOWNLOADARTIFACTREQUEST']._serialized_end=672
+  _globals['_DOWNLOADARTIFACTRESPONSE']._serialized_start=675
+  _globals['_DOWNLOADARTIFACTRESPONSE']._serialized_end=894
+  _globals['_DOWNLOADARTIFACTRESPONSE_DECLARATION']._serialized_start=798
+  _globals['_DOWNLOADARTIFACTRESPONSE_DECLARATION']._serialized_end=886
+  _globals['_ARTIFACTS']._serialized_start=897
+  _globals['_ARTIFACTS']._serialized_end=1447
 # @@protoc_insertion_point(module_scope)

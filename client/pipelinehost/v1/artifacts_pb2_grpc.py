@@ -51,6 +51,16 @@ class ArtifactsStub:
                 request_serializer=pipelinehost_dot_v1_dot_artifacts__pb2.UploadArtifactRequest.SerializeToString,
                 response_deserializer=pipelinehost_dot_v1_dot_resources__pb2.Artifact.FromString,
                 _registered_method=True)
+        self.BlockArtifact = channel.unary_unary(
+                '/pipelinehost.v1.Artifacts/BlockArtifact',
+                request_serializer=pipelinehost_dot_v1_dot_artifacts__pb2.BlockArtifactRequest.SerializeToString,
+                response_deserializer=pipelinehost_dot_v1_dot_resources__pb2.Artifact.FromString,
+                _registered_method=True)
+        self.UnblockArtifact = channel.unary_unary(
+                '/pipelinehost.v1.Artifacts/UnblockArtifact',
+                request_serializer=pipelinehost_dot_v1_dot_artifacts__pb2.UnblockArtifactRequest.SerializeToString,
+                response_deserializer=pipelinehost_dot_v1_dot_resources__pb2.Artifact.FromString,
+                _registered_method=True)
         self.DownloadArtifact = channel.unary_stream(
                 '/pipelinehost.v1.Artifacts/DownloadArtifact',
                 request_serializer=pipelinehost_dot_v1_dot_artifacts__pb2.DownloadArtifactRequest.SerializeToString,
@@ -83,6 +93,20 @@ class ArtifactsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BlockArtifact(self, request, context):
+        """Keeps an artifact from being deployed; runs of it that wait fail. It may still be restored.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnblockArtifact(self, request, context):
+        """Lets an artifact be deployed again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DownloadArtifact(self, request, context):
         """Gives a package back: first the artifact, then its bytes.
         """
@@ -106,6 +130,16 @@ def add_ArtifactsServicer_to_server(servicer, server):
             'UploadArtifact': grpc.stream_unary_rpc_method_handler(
                     servicer.UploadArtifact,
                     request_deserializer=pipelinehost_dot_v1_dot_artifacts__pb2.UploadArtifactRequest.FromString,
+                    response_serializer=pipelinehost_dot_v1_dot_resources__pb2.Artifact.SerializeToString,
+            ),
+            'BlockArtifact': grpc.unary_unary_rpc_method_handler(
+                    servicer.BlockArtifact,
+                    request_deserializer=pipelinehost_dot_v1_dot_artifacts__pb2.BlockArtifactRequest.FromString,
+                    response_serializer=pipelinehost_dot_v1_dot_resources__pb2.Artifact.SerializeToString,
+            ),
+            'UnblockArtifact': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnblockArtifact,
+                    request_deserializer=pipelinehost_dot_v1_dot_artifacts__pb2.UnblockArtifactRequest.FromString,
                     response_serializer=pipelinehost_dot_v1_dot_resources__pb2.Artifact.SerializeToString,
             ),
             'DownloadArtifact': grpc.unary_stream_rpc_method_handler(
@@ -195,6 +229,60 @@ class Artifacts:
             target,
             '/pipelinehost.v1.Artifacts/UploadArtifact',
             pipelinehost_dot_v1_dot_artifacts__pb2.UploadArtifactRequest.SerializeToString,
+            pipelinehost_dot_v1_dot_resources__pb2.Artifact.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BlockArtifact(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pipelinehost.v1.Artifacts/BlockArtifact',
+            pipelinehost_dot_v1_dot_artifacts__pb2.BlockArtifactRequest.SerializeToString,
+            pipelinehost_dot_v1_dot_resources__pb2.Artifact.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnblockArtifact(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pipelinehost.v1.Artifacts/UnblockArtifact',
+            pipelinehost_dot_v1_dot_artifacts__pb2.UnblockArtifactRequest.SerializeToString,
             pipelinehost_dot_v1_dot_resources__pb2.Artifact.FromString,
             options,
             channel_credentials,

@@ -40,6 +40,10 @@ class ArtifactsStub:
     """Artifacts, newest first."""
     UploadArtifact: _grpc.StreamUnaryMultiCallable[_artifacts_pb2.UploadArtifactRequest, _resources_pb2.Artifact]
     """Stores a package. Uploading the same bytes again gives the same artifact."""
+    BlockArtifact: _grpc.UnaryUnaryMultiCallable[_artifacts_pb2.BlockArtifactRequest, _resources_pb2.Artifact]
+    """Keeps an artifact from being deployed; runs of it that wait fail. It may still be restored."""
+    UnblockArtifact: _grpc.UnaryUnaryMultiCallable[_artifacts_pb2.UnblockArtifactRequest, _resources_pb2.Artifact]
+    """Lets an artifact be deployed again."""
     DownloadArtifact: _grpc.UnaryStreamMultiCallable[_artifacts_pb2.DownloadArtifactRequest, _artifacts_pb2.DownloadArtifactResponse]
     """Gives a package back: first the artifact, then its bytes."""
 
@@ -54,6 +58,10 @@ class ArtifactsAsyncStub(ArtifactsStub):
     """Artifacts, newest first."""
     UploadArtifact: _aio.StreamUnaryMultiCallable[_artifacts_pb2.UploadArtifactRequest, _resources_pb2.Artifact]  # type: ignore[assignment]
     """Stores a package. Uploading the same bytes again gives the same artifact."""
+    BlockArtifact: _aio.UnaryUnaryMultiCallable[_artifacts_pb2.BlockArtifactRequest, _resources_pb2.Artifact]  # type: ignore[assignment]
+    """Keeps an artifact from being deployed; runs of it that wait fail. It may still be restored."""
+    UnblockArtifact: _aio.UnaryUnaryMultiCallable[_artifacts_pb2.UnblockArtifactRequest, _resources_pb2.Artifact]  # type: ignore[assignment]
+    """Lets an artifact be deployed again."""
     DownloadArtifact: _aio.UnaryStreamMultiCallable[_artifacts_pb2.DownloadArtifactRequest, _artifacts_pb2.DownloadArtifactResponse]  # type: ignore[assignment]
     """Gives a package back: first the artifact, then its bytes."""
 
@@ -83,6 +91,22 @@ class ArtifactsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_resources_pb2.Artifact, _abc.Awaitable[_resources_pb2.Artifact]]:
         """Stores a package. Uploading the same bytes again gives the same artifact."""
+
+    @_abc_1.abstractmethod
+    def BlockArtifact(
+        self,
+        request: _artifacts_pb2.BlockArtifactRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_resources_pb2.Artifact, _abc.Awaitable[_resources_pb2.Artifact]]:
+        """Keeps an artifact from being deployed; runs of it that wait fail. It may still be restored."""
+
+    @_abc_1.abstractmethod
+    def UnblockArtifact(
+        self,
+        request: _artifacts_pb2.UnblockArtifactRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_resources_pb2.Artifact, _abc.Awaitable[_resources_pb2.Artifact]]:
+        """Lets an artifact be deployed again."""
 
     @_abc_1.abstractmethod
     def DownloadArtifact(

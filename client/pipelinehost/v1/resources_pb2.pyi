@@ -246,13 +246,23 @@ class Token(_message.Message):
     def __init__(self, name: _Optional[str] = ..., principal: _Optional[str] = ..., description: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., revoke_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Stage(_message.Message):
-    __slots__ = ("name", "display_name", "description", "environment", "settings", "gates", "sign_in")
+    __slots__ = ("name", "display_name", "description", "environment", "settings", "gates", "holds", "sign_in")
+    class Hold(_message.Message):
+        __slots__ = ("solution", "version", "reason")
+        SOLUTION_FIELD_NUMBER: _ClassVar[int]
+        VERSION_FIELD_NUMBER: _ClassVar[int]
+        REASON_FIELD_NUMBER: _ClassVar[int]
+        solution: str
+        version: str
+        reason: str
+        def __init__(self, solution: _Optional[str] = ..., version: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
     NAME_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
     SETTINGS_FIELD_NUMBER: _ClassVar[int]
     GATES_FIELD_NUMBER: _ClassVar[int]
+    HOLDS_FIELD_NUMBER: _ClassVar[int]
     SIGN_IN_FIELD_NUMBER: _ClassVar[int]
     name: str
     display_name: str
@@ -260,8 +270,9 @@ class Stage(_message.Message):
     environment: str
     settings: DeploymentSettings
     gates: _containers.RepeatedCompositeFieldContainer[Gate]
+    holds: _containers.RepeatedCompositeFieldContainer[Stage.Hold]
     sign_in: SignIn
-    def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., description: _Optional[str] = ..., environment: _Optional[str] = ..., settings: _Optional[_Union[DeploymentSettings, _Mapping]] = ..., gates: _Optional[_Iterable[_Union[Gate, _Mapping]]] = ..., sign_in: _Optional[_Union[SignIn, _Mapping]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., description: _Optional[str] = ..., environment: _Optional[str] = ..., settings: _Optional[_Union[DeploymentSettings, _Mapping]] = ..., gates: _Optional[_Iterable[_Union[Gate, _Mapping]]] = ..., holds: _Optional[_Iterable[_Union[Stage.Hold, _Mapping]]] = ..., sign_in: _Optional[_Union[SignIn, _Mapping]] = ...) -> None: ...
 
 class Freeze(_message.Message):
     __slots__ = ("name", "reason", "scope", "time_zone", "start", "end", "recurrence", "etag", "create_time", "update_time", "creator")
@@ -426,7 +437,16 @@ class Setting(_message.Message):
     def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[Setting.Kind, str]] = ..., display_name: _Optional[str] = ..., type: _Optional[str] = ..., required: _Optional[bool] = ..., value: _Optional[str] = ..., source: _Optional[_Union[SettingSource, str]] = ..., connector_id: _Optional[str] = ..., candidate_connections: _Optional[_Iterable[str]] = ..., sha256: _Optional[str] = ...) -> None: ...
 
 class Artifact(_message.Message):
-    __slots__ = ("name", "solution", "display_name", "version", "managed", "publisher", "size", "source_sha256", "source_environment", "component_count", "creator", "create_time")
+    __slots__ = ("name", "solution", "display_name", "version", "managed", "publisher", "size", "source_sha256", "source_environment", "component_count", "creator", "create_time", "block")
+    class Block(_message.Message):
+        __slots__ = ("reason", "principal", "time")
+        REASON_FIELD_NUMBER: _ClassVar[int]
+        PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
+        TIME_FIELD_NUMBER: _ClassVar[int]
+        reason: str
+        principal: str
+        time: _timestamp_pb2.Timestamp
+        def __init__(self, reason: _Optional[str] = ..., principal: _Optional[str] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
     NAME_FIELD_NUMBER: _ClassVar[int]
     SOLUTION_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
@@ -439,6 +459,7 @@ class Artifact(_message.Message):
     COMPONENT_COUNT_FIELD_NUMBER: _ClassVar[int]
     CREATOR_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_FIELD_NUMBER: _ClassVar[int]
     name: str
     solution: str
     display_name: str
@@ -451,7 +472,8 @@ class Artifact(_message.Message):
     component_count: int
     creator: str
     create_time: _timestamp_pb2.Timestamp
-    def __init__(self, name: _Optional[str] = ..., solution: _Optional[str] = ..., display_name: _Optional[str] = ..., version: _Optional[str] = ..., managed: _Optional[bool] = ..., publisher: _Optional[str] = ..., size: _Optional[int] = ..., source_sha256: _Optional[str] = ..., source_environment: _Optional[str] = ..., component_count: _Optional[int] = ..., creator: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    block: Artifact.Block
+    def __init__(self, name: _Optional[str] = ..., solution: _Optional[str] = ..., display_name: _Optional[str] = ..., version: _Optional[str] = ..., managed: _Optional[bool] = ..., publisher: _Optional[str] = ..., size: _Optional[int] = ..., source_sha256: _Optional[str] = ..., source_environment: _Optional[str] = ..., component_count: _Optional[int] = ..., creator: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., block: _Optional[_Union[Artifact.Block, _Mapping]] = ...) -> None: ...
 
 class Run(_message.Message):
     __slots__ = ("name", "state", "pipeline", "stage", "solution", "version", "artifact", "source_environment", "target_environment", "requester", "note", "import_mode", "overwrite_customizations", "attempt", "steps", "error", "error_count", "warning_count", "settings_sha256", "previous_version", "revision", "requested_version", "create_time", "start_time", "end_time", "schedule_time", "override_reason", "deployed_as", "gates", "wait")
@@ -750,6 +772,8 @@ class Event(_message.Message):
         KIND_FREEZE_UPDATED: _ClassVar[Event.Kind]
         KIND_FREEZE_DELETED: _ClassVar[Event.Kind]
         KIND_FREEZE_OVERRIDDEN: _ClassVar[Event.Kind]
+        KIND_ARTIFACT_BLOCKED: _ClassVar[Event.Kind]
+        KIND_ARTIFACT_UNBLOCKED: _ClassVar[Event.Kind]
         KIND_ENVIRONMENT_TAKEN_OVER: _ClassVar[Event.Kind]
         KIND_ENVIRONMENT_STALE: _ClassVar[Event.Kind]
     KIND_UNSPECIFIED: Event.Kind
@@ -788,6 +812,8 @@ class Event(_message.Message):
     KIND_FREEZE_UPDATED: Event.Kind
     KIND_FREEZE_DELETED: Event.Kind
     KIND_FREEZE_OVERRIDDEN: Event.Kind
+    KIND_ARTIFACT_BLOCKED: Event.Kind
+    KIND_ARTIFACT_UNBLOCKED: Event.Kind
     KIND_ENVIRONMENT_TAKEN_OVER: Event.Kind
     KIND_ENVIRONMENT_STALE: Event.Kind
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]

@@ -8,9 +8,11 @@ import mmap
 import os
 import re
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 from typing import Final
+
+from google.protobuf.message import Message
 
 from pipelinehost import names
 from pipelinehost.errors import (
@@ -30,8 +32,9 @@ from pipelinehost_server.api import listing
 from pipelinehost_server.api.configure import invalid
 from pipelinehost_server.blobs import Blobs, Upload
 from pipelinehost_server.config import Config
+from pipelinehost_server.deployment.freezes import REASON
 from pipelinehost_server.deployment.packages import describe
-from pipelinehost_server.store import Reads, Store, Transaction
+from pipelinehost_server.store import Once, Reads, Store, Transaction
 
 CHUNK: Final = 512 * 1024
 """Largest chunk, in bytes, both ways."""
@@ -45,13 +48,20 @@ class Artifacts:
     """What the guard calls for the RPCs of the service of this name; ``GetArtifact`` is ``get_artifact``."""
 
     def __init__(
-        self, config: Config, store: Store, blobs: Blobs, pages: listing.Pages, access: Access
+        self,
+        config: Config,
+        store: Store,
+        blobs: Blobs,
+        pages: listing.Pages,
+        access: Access,
+        once: Callable[[Message, Caller], Once],
     ) -> None:
         self._config = config
         self._store = store
         self._blobs = blobs
         self._pages = pages
         self._access = access
+        self._once = once
         self._reading = asyncio.Semaphore(_READING)
 
     def get_artifact(self, request: api.GetArtifactRequest, caller: Caller) -> Artifact:
@@ -68,6 +78,41 @@ class Artifacts:
             caller.name,
             where=self._access.rows(caller, "artifact"),
         )
+
+    async def block_artifact(self, request: api.BlockArtifactRequest, caller: Caller) -> Artifact:
+        """Keeps an artifact from being deployed."""
+        return await self._blocked(
+            request, caller, Artifact.Block(reason=request.reason, principal=caller.name)
+        )
+
+    async def unblock_artifact(self, request: api.UnblockArtifactRequest, caller: Caller) -> Artifact:
+        """Lets an artifact be deployed again."""
+        return await self._blocked(request, caller, None)
+
+    async def _blocked(
+        self,
+        request: api.BlockArtifactRequest | api.UnblockArtifactRequest,
+        caller: Caller,
+        block: Artifact.Block | None,
+    ) -> Artifact:
+        name, once = request.name, self._once(request, caller)
+        names.parse("artifact", name)
+        if not 0 < len(request.reason.strip()) <= REASON:
+            told = f"is required, at most {REASON} characters: tell others why"
+            raise invalid([Violation("reason", told)])
+
+        def job(tx: Transaction) -> Artifact:
+            if (seen := once.recall(tx)) is not None:
+                return Artifact.FromString(seen)
+            changed = tx.block_artifact(_artifact(tx, name), block)
+            kind = Event.KIND_ARTIFACT_UNBLOCKED if block is None else Event.KIND_ARTIFACT_BLOCKED
+            tx.append(
+                Event(kind=kind, actor=caller.name, subject=name, artifact=changed, message=request.reason)
+            )
+            once.remember(tx, changed)
+            return changed
+
+        return await self._store.write(job)
 
     async def upload_artifact(
         self, requests: AsyncIterator[api.UploadArtifactRequest], caller: Caller

@@ -390,6 +390,26 @@ def pipeline_violations(pipeline: Pipeline) -> list[Violation]:
         found += wrong
         found += settings_violations(f"{where}.settings", stage.settings)
         found += _gate_violations(where, stage, first=i == 0)
+        found += _hold_violations(where, stage)
+    return found
+
+
+def _hold_violations(path: str, stage: Stage) -> list[Violation]:
+    found: list[Violation] = []
+    solutions: set[str] = set()
+    for i, hold in enumerate(stage.holds):
+        where = f"{path}.holds[{i}]"
+        if not _APP.fullmatch(hold.solution):
+            found.append(Violation(f"{where}.solution", "is required: the unique name of a solution"))
+        elif hold.solution.casefold() in solutions:
+            found.append(Violation(f"{where}.solution", f"{hold.solution} is there twice"))
+        solutions.add(hold.solution.casefold())
+        if not _VERSION.fullmatch(hold.version):
+            told = f"{hold.version!r} is not a version: one to four numbers joined by dots"
+            found.append(Violation(f"{where}.version", told))
+        if not 0 < len(hold.reason.strip()) <= freezes.REASON:
+            told = f"is required, at most {freezes.REASON} characters: tell those who would deploy why"
+            found.append(Violation(f"{where}.reason", told))
     return found
 
 

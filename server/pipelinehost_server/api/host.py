@@ -692,7 +692,8 @@ class PipelineHost:
         """
         body = self._bodies.copy()
         body.update(request.SerializeToString(deterministic=True))
-        method = f"/pipelinehost.v1.PipelineHost/{request.DESCRIPTOR.name.removesuffix('Request')}"
+        service = "Artifacts" if request.DESCRIPTOR.file.name.endswith("artifacts.proto") else "PipelineHost"
+        method = f"/pipelinehost.v1.{service}/{request.DESCRIPTOR.name.removesuffix('Request')}"
         request_id = cast("Any", request).request_id or secrets.token_hex(16)
         return Once(
             caller.name, request_id, method, body.digest(), self._access.again(caller, method, request)

@@ -16,11 +16,12 @@ from pipelinehost import names
 from pipelinehost.errors import FailedPrecondition, InvalidArgument, NotFound, Violation, reason_name
 from pipelinehost.v1.errors_pb2 import ErrorReason
 from pipelinehost.v1.pipeline_host_pb2 import DeployRequest
-from pipelinehost.v1.resources_pb2 import Artifact, Environment, Pipeline, Run, Stage
+from pipelinehost.v1.resources_pb2 import Artifact, Environment, Finding, Pipeline, Run, Stage, Step
 from pipelinehost_dataverse.webapi import DataverseError
 from pipelinehost_server import rules
 from pipelinehost_server.config import Config
 from pipelinehost_server.deployment.environments import Environments, as_host_error
+from pipelinehost_server.deployment.findings import finding, subject
 from pipelinehost_server.deployment.packages import same_version
 from pipelinehost_server.store import Reads
 
@@ -114,11 +115,18 @@ def asks_environment(request: DeployRequest) -> bool:
     return not (request.stage or request.artifact or request.version)
 
 
-def deploy_violations(config: Config, reads: Reads, asked: Asked) -> list[Violation]:
-    """All reasons that the host's own record gives against a deployment."""
+def deploy_violations(config: Config, reads: Reads, asked: Asked, version: str = "") -> list[Violation]:
+    """All reasons that the host's own record gives against a deployment.
+
+    Args:
+        config: of the host.
+        reads: the store, or a transaction on it.
+        asked: what is asked for.
+        version: that was asked for; of an artifact its own counts.
+    """
     index = rules.stage_index(asked.pipeline, asked.stage.name) or 0
     before = asked.pipeline.stages[index - 1] if index else None
-    return rules.may_deploy(
+    found = rules.may_deploy(
         config,
         asked.pipeline,
         asked.stage,
@@ -129,6 +137,74 @@ def deploy_violations(config: Config, reads: Reads, asked: Asked) -> list[Violat
         and asked.artifact is not None
         and reads.succeeded(before.name, asked.artifact.name),
     )
+    artifact = asked.artifact
+    if artifact is not None and artifact.HasField("block"):
+        told = f"{artifact.solution} {artifact.version} was blocked by {artifact.block.principal}"
+        remedy = f"deploy another version, or let an administrator unblock it ({artifact.block.reason})"
+        code = reason_name(ErrorReason.ERROR_REASON_ARTIFACT_BLOCKED)
+        found.append(Violation(artifact.name, f"{told}: {remedy}", code))
+    version = artifact.version if artifact is not None else version
+    hold = rules.hold_of(asked.stage, asked.solution)
+    if hold is not None and version and not same_version(hold.version, version):
+        where = rules.title(asked.stage)
+        told = f"{where} is held on version {hold.version} of {asked.solution}, and this is {version}"
+        remedy = (
+            f"deploy version {hold.version}, or let who may change the pipeline release it ({hold.reason})"
+        )
+        code = reason_name(ErrorReason.ERROR_REASON_STAGE_HELD)
+        found.append(Violation(asked.stage.name, f"{told}: {remedy}", code))
+    return found
+
+
+def withdrawn(reads: Reads, run: Run) -> list[Finding]:
+    """What somebody has said since a run was asked for that keeps it from its import for good.
+
+    Its artifact was blocked, or its stage is held on another version. A restore is none of their business.
+    """
+    if not run.stage:
+        return []
+    step = next((s.kind for s in run.steps if s.state != Step.STATE_SUCCEEDED), Step.KIND_VALIDATE)
+    about, found = subject("solution", run.solution), list[Finding]()
+    artifact = reads.artifact(run.artifact) if run.artifact else None
+    if artifact is not None and artifact.HasField("block"):
+        found.append(
+            finding(
+                "ARTIFACT_BLOCKED",
+                about,
+                step=step,
+                name=run.solution,
+                version=artifact.version,
+                principal=artifact.block.principal,
+                reason=artifact.block.reason,
+            )
+        )
+    pipeline = reads.pipeline(run.pipeline)
+    index = rules.stage_index(pipeline, run.stage) if pipeline is not None else None
+    version = run.version or run.requested_version
+    if pipeline is not None and index is not None and version:
+        found += hold_findings(pipeline.stages[index], run.solution, version, step)
+    return found
+
+
+def hold_findings(
+    stage: Stage, solution: str, version: str, step: Step.Kind = Step.KIND_VALIDATE
+) -> list[Finding]:
+    """What a hold of a stage has against a version of a solution."""
+    hold = rules.hold_of(stage, solution)
+    if hold is None or same_version(hold.version, version):
+        return []
+    return [
+        finding(
+            "STAGE_HELD",
+            subject("solution", solution),
+            step=step,
+            stage=rules.title(stage),
+            held=hold.version,
+            name=solution,
+            version=version,
+            reason=hold.reason,
+        )
+    ]
 
 
 def restore_violations(artifact: Artifact, environment: Environment) -> list[Violation]:

@@ -29,6 +29,7 @@ _POLICY = frozenset(
         Event.KIND_FREEZE_CREATED,
         Event.KIND_FREEZE_UPDATED,
         Event.KIND_FREEZE_DELETED,
+        Event.KIND_ARTIFACT_BLOCKED,
     }
 )
 """What may change what waiting runs wait for."""
@@ -90,7 +91,7 @@ class Dispatcher:
     def _on_events(self, events: Sequence[Event]) -> None:
         for event in events:
             if event.kind in _POLICY:
-                self._examine(self._store.reads.resting_runs())
+                self._examine(self._store.reads.resting_runs() + self._store.reads.runs_in_queues())
             if event.kind not in _WAKING:
                 continue
             if (alarm := self._alarms.pop(event.subject, None)) is not None:

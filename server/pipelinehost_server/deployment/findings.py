@@ -282,6 +282,18 @@ CATALOGUE: dict[str, Entry] = {
         "somebody deploy anew who may.",
         retryable=False,
     ),
+    "ARTIFACT_BLOCKED": Entry(
+        _ERROR,
+        "{name} {version} was blocked by {principal}: {reason}",
+        "Deploy another version; or let an administrator unblock it (`pipelinehost artifact unblock`) and "
+        "retry.",
+    ),
+    "STAGE_HELD": Entry(
+        _ERROR,
+        "{stage} is held on version {held} of {name}, and this is {version}: {reason}",
+        "Deploy version {held}; or let who may change the pipeline release it "
+        "(`pipelinehost pipeline release`) and retry.",
+    ),
     "HOST_DEFECT": Entry(
         _ERROR,
         "The host met a defect of its own (incident {incident}).",

@@ -58,6 +58,7 @@ from pipelinehost_server.deployment.asked import (
     environment_named,
     forbidden,
     held_version,
+    hold_findings,
     leads_there,
     not_found,
     required,
@@ -158,7 +159,7 @@ class Deployment:
                 return Run.FromString(seen)
             asked = resolve(tx, request, held)
             now = self._clock()
-            violations = deploy_violations(self._config, tx, asked)
+            violations = deploy_violations(self._config, tx, asked, request.version)
             violations += schedule.frozen_violations(tx, asked.stage, request, now)
             if violations:
                 raise forbidden(violations)
@@ -402,7 +403,7 @@ class Deployment:
     ) -> None:
         """Validate and tell what is found; what the host's own record forbids is told in any case."""
         reads, now = self._store.reads, self._clock()
-        against = deploy_violations(self._config, reads, asked)
+        against = deploy_violations(self._config, reads, asked, request.version)
         against += schedule.frozen_violations(reads, asked.stage, request, now)
         found = [_as_finding(v) for v in against]
         try:
@@ -415,6 +416,8 @@ class Deployment:
                 artifact = asked.artifact or Artifact()
                 solution, package = await self._packages.solution(names.slug(artifact.name))
             summary.version = str(solution.manifest.version)
+            if asked.artifact is None and not request.version:  # before, nobody could tell
+                found += hold_findings(asked.stage, asked.solution, summary.version)
             plan = Plan(
                 rules.title(asked.target),
                 request.import_mode,

@@ -53,6 +53,7 @@ from pipelinehost_dataverse.webapi import (
 )
 from pipelinehost_server import rules
 from pipelinehost_server.deployment import gates, identities, schedule
+from pipelinehost_server.deployment.asked import withdrawn
 from pipelinehost_server.deployment.environments import Environments, only_as
 from pipelinehost_server.deployment.findings import finding, subject
 from pipelinehost_server.deployment.journal import CANCEL, HOST, WISHED, Changed, Journal, settings_key
@@ -152,11 +153,13 @@ class Execution:
                 task.cancel()
 
     def _require_requester(self, reads: Reads) -> None:
-        """Stops a run whose requester may not ask for it any more."""
+        """Stops a run whose requester may not ask for it any more, or that nobody may."""
         run = self.journal.run
         if not self._may_go_on(reads, run):
             step = next((s.kind for s in run.steps if s.state != Step.STATE_SUCCEEDED), Step.KIND_VALIDATE)
             raise Stopped(finding("REQUESTER_NOT_ALLOWED", step=step, requester=run.requester))
+        if found := withdrawn(reads, run):
+            raise Stopped(*found)
 
     async def _deployment(self) -> None:
         journal = self.journal
@@ -266,7 +269,7 @@ class Execution:
         )
         validation = Validation(solution, package, api, plan)
         errors: list[Finding] = []
-        batch: list[Finding] = []
+        batch = withdrawn(self._store.reads, journal.run)  # the export may have told what it is
         told = time.monotonic()
         async for found in validation:
             if isinstance(found, Finding):
@@ -410,7 +413,9 @@ class Execution:
     def _may_send(self, reads: Reads, run: Run) -> Sequence[Event] | None:
         """What is told with an import that is sent now, as who was validated; None where it may not be."""
         now = self._clock()
-        if run.deployed_as != identities.deployed_as(reads, run) or not schedule.may_import(reads, run, now):
+        if run.deployed_as != identities.deployed_as(reads, run) or withdrawn(reads, run):
+            return None
+        if not schedule.may_import(reads, run, now):
             return None
         return schedule.sends_through(reads, run, now)
 

@@ -206,7 +206,9 @@ def reschedule(
 
 def told(wait: Run.Wait) -> str:
     """A wait in words: until when, and why."""
-    return (f"until {wait.until.ToJsonString()}" if wait.HasField("until") else "") + f": {wait.reason}"
+    return (
+        f"until {wait.until.ToJsonString()}, " if wait.HasField("until") else ""
+    ) + f"because {wait.reason}"
 
 
 def _words(run: Run) -> str:

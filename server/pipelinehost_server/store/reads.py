@@ -146,6 +146,7 @@ _RESTING = text(
     # The plus keeps SQLite with the index of what is unfinished, which has the order.
     _UNFINISHED_RUNS.where(_UNFINISHED, SQL(f'+"t1"."state" IN {tables.RESTING}'))
 )
+_IN_QUEUES = text(tables.Run.select(tables.Run.name).where(_WAITS).order_by(tables.Run.target_environment))
 _FREEZE = text(tables.Freeze.select(tables.Freeze.frame).where(tables.Freeze.name == ANY))
 _FREEZES = text(
     tables.Freeze.select(tables.Freeze.frame).where(tables.Freeze.scope == ANY).order_by(tables.Freeze.name)
@@ -544,6 +545,10 @@ class Reads:
     def resting_runs(self) -> list[str]:
         """Names of the runs that wait for people or for a time, oldest first."""
         return self._names(_RESTING)
+
+    def runs_in_queues(self) -> list[str]:
+        """Names of the runs that wait for their target."""
+        return self._names(_IN_QUEUES)
 
     def freeze(self, name: str) -> resources_pb2.Freeze | None:
         """A freeze."""

@@ -302,6 +302,23 @@ class Transaction(Reads):
             _now(artifact.create_time)
         else:
             artifact.create_time.CopyFrom(before.create_time)
+            # Whoever has the bytes may store them again; that does not lift a block.
+            artifact.ClearField("block")
+            if before.HasField("block"):
+                artifact.block.CopyFrom(before.block)
+        return self._replace_artifact(artifact)
+
+    def block_artifact(
+        self, artifact: resources_pb2.Artifact, block: resources_pb2.Artifact.Block | None
+    ) -> resources_pb2.Artifact:
+        """Blocks an artifact that is there, or lets it be deployed again; stamps the block's ``time``."""
+        artifact.ClearField("block")
+        if block is not None:
+            artifact.block.CopyFrom(block)
+            _now(artifact.block.time)
+        return self._replace_artifact(artifact)
+
+    def _replace_artifact(self, artifact: resources_pb2.Artifact) -> resources_pb2.Artifact:
         self._kept.clear()
         self._execute(
             _PUT_ARTIFACT,

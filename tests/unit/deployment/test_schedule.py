@@ -314,7 +314,8 @@ async def test_many_scheduled_runs_cost_the_dispatcher_nothing(host: Host, clock
 
 def test_words() -> None:
     at = rules.timestamp(0)
-    assert schedule.told(Run.Wait(until=at, reason="so")) == "until 1970-01-01T00:00:00Z: so"
+    assert schedule.told(Run.Wait(until=at, reason="so")) == "until 1970-01-01T00:00:00Z, because so"
+    assert schedule.told(Run.Wait(reason="so")) == "because so"
 
 
 RACES = 150

@@ -249,6 +249,7 @@ async def test_no_question_goes_through_a_whole_history(store: Store) -> None:
         "_UNFINISHED_ALL": "SCAN t1 USING COVERING INDEX run_unfinished",
         "_UNFINISHED_OF_PIPELINE": "SCAN t1 USING INDEX run_unfinished",
         "_UNFINISHED_AT_ENVIRONMENT": "SCAN t1 USING INDEX run_unfinished",
+        "_IN_QUEUES": "SCAN t1 USING INDEX run_waiting",
         "_RESTING": "SCAN t1 USING COVERING INDEX run_unfinished",
         "_DUE": "SCAN t1 USING COVERING INDEX run_unfinished",
         "_FIRST_IN_QUEUE": "SCAN t1 USING INDEX run_waiting",

@@ -16,6 +16,7 @@ from pipelinehost.cli.commands.connections import connection_group
 from pipelinehost.cli.commands.deployments import deploy, validate
 from pipelinehost.cli.commands.environments import environment_group
 from pipelinehost.cli.commands.events import event_group
+from pipelinehost.cli.commands.freezes import freeze_group
 from pipelinehost.cli.commands.people import login, principal_group, profile_group, token_group, whoami
 from pipelinehost.cli.commands.pipelines import pipeline_group
 from pipelinehost.cli.commands.runs import run_group
@@ -158,6 +159,7 @@ for _command in (
     solution_group,
     settings_group,
     artifact_group,
+    freeze_group,
     event_group,
     apply_command,
     get_command,

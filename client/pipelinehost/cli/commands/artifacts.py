@@ -69,9 +69,38 @@ def artifact_show(session: Session, name: str, form: str) -> None:
             ("unmanaged twin", found.source_sha256),
             ("from", names.slug(found.source_environment) or "(upload)"),
             ("creator", found.creator),
+            ("blocked", f"{found.block.reason} ({found.block.principal})" if found.block.reason else ""),
             ("created", moment(found.create_time)),
         ]
     )
+
+
+@artifact_group.command("block")
+@click.argument("name", metavar="ARTIFACT")
+@click.option("--reason", required=True, help="For those who would deploy it.")
+@options.single
+@pass_session
+def artifact_block(session: Session, name: str, reason: str, form: str) -> None:
+    """Keep an artifact from being deployed. Runs of it that wait fail; it may still be restored.
+
+    Examples:
+      pipelinehost artifact block 3fa8c1d2b4e6 --reason "it loses orders"
+    """
+    show([session.client.block(name, reason=reason)], form, _ARTIFACTS, one=True)
+
+
+@artifact_group.command("unblock")
+@click.argument("name", metavar="ARTIFACT")
+@click.option("--reason", required=True, help="For the record.")
+@options.single
+@pass_session
+def artifact_unblock(session: Session, name: str, reason: str, form: str) -> None:
+    """Let an artifact be deployed again.
+
+    Examples:
+      pipelinehost artifact unblock 3fa8c1d2b4e6 --reason "it was the target"
+    """
+    show([session.client.unblock(name, reason=reason)], form, _ARTIFACTS, one=True)
 
 
 @artifact_group.command("upload")

@@ -24,7 +24,7 @@ from pipelinehost.cli.console import clean, err, out, show
 )
 @pass_session
 def apply_command(session: Session, path: Path, dry_run: bool) -> None:
-    """Create and change principals, environments and pipelines as a YAML file says.
+    """Create and change principals, environments, pipelines and freezes as a YAML file says.
 
     What the file does not name stays as it is. Of what it names, keys that it leaves out become empty; only
     `owner`, `shares`, `makers` and `disabled` stay (`shares: []` takes them away). A second `apply` changes
@@ -52,13 +52,16 @@ def apply_command(session: Session, path: Path, dry_run: bool) -> None:
     text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8-sig")
     config = config_file.read(text, "stdin" if str(path) == "-" else str(path))
     client, writer = session.client, out()
-    there = {e.name for e in client.environments()} if dry_run else set()
+    there: set[str] = set()
+    if dry_run:
+        there = {e.name for e in client.environments()} | {p.name for p in client.pipelines()}
     counts = {"create": 0, "update": 0, "nothing": 0}
     needed = {
         p.name: {*p.development_environments, *(s.environment for s in p.stages)} for p in config.pipelines
     }
+    needed |= {f.name: {"/".join(f.scope.split("/")[:2])} - {""} for f in config.freezes}
     for change in config_file.compare(client, config):
-        # The host cannot check a pipeline whose environments are yet to be made.
+        # The host cannot check what uses environments or pipelines that are yet to be made.
         if change.action != "nothing" and not (dry_run and needed.get(change.name, set()) - there):
             change.do(dry_run)
         counts[change.action] += 1
@@ -81,12 +84,12 @@ def _print_change(writer: Any, change: config_file.Change) -> None:
 
 
 @click.command("get", cls=Command)
-@click.argument("kind", type=click.Choice(["pipeline", "environment", "principal"]))
+@click.argument("kind", type=click.Choice(["pipeline", "environment", "principal", "freeze"]))
 @click.argument("wanted", metavar="[NAME]...", nargs=-1)
 @options.output("yaml", "json")
 @pass_session
 def get_command(session: Session, kind: str, wanted: Sequence[str], form: str) -> None:
-    """Write pipelines, environments or principals as a file for `apply`; all of them if none is named.
+    """Write pipelines, environments, principals or freezes as a file for `apply`; all if none is named.
 
     Examples:
       pipelinehost get pipeline sales > sales.yaml
@@ -96,11 +99,13 @@ def get_command(session: Session, kind: str, wanted: Sequence[str], form: str) -
     config = config_file.Config()
     if kind == "pipeline":
         config.pipelines = [client.pipeline(name) for name in wanted] or list(client.pipelines())
+    elif kind == "freeze":
+        config.freezes = [client.freeze(name) for name in wanted] or list(client.freezes())
     elif kind == "principal":
         config.principals = [client.principal(name) for name in wanted] or list(client.principals())
     else:
         config.environments = [client.environment(name) for name in wanted] or list(client.environments())
-    found: Iterable[Any] = config.pipelines or config.principals or config.environments
+    found: Iterable[Any] = config.pipelines or config.principals or config.environments or config.freezes
     if form == "json":
         show(found, form, [])
     elif found:

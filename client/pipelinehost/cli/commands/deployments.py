@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -33,6 +34,8 @@ class _DeployArguments(TypedDict):
     update: bool
     overwrite_customizations: bool
     note: str
+    at: datetime | None
+    override_reason: str
 
 
 def _deployment_options(command: options.F) -> options.F:
@@ -74,6 +77,8 @@ def _deployment_options(command: options.F) -> options.F:
             help="Remove what was changed in the target by hand.",
         ),
         click.option("--note", default="", help="Text for the record."),
+        options.at,
+        options.override,
     ]
     for option in reversed(taken):
         command = option(command)
@@ -106,10 +111,13 @@ def deploy(
       pipelinehost deploy ./ContosoSales_managed.zip -p sales --settings qa.json
       pipelinehost deploy ContosoSales -p sales --set contoso_Url=https://qa.contoso.com
       pipelinehost deploy ContosoSales -p sales --connection contoso_Sql=0f1e2d3c
+      pipelinehost deploy ContosoSales -p sales --stage prod --at 2026-12-27T06:00 --detach
     """
     client = session.client
     pipeline, deployment = _deployment(client, _DeployArguments(**arguments))  # type: ignore[typeddict-item] # click's
     started = client.deploy(pipeline, **deployment)
+    if arguments["at"] is not None:
+        err().print(f"scheduled: not before {options.both(arguments['at'])}")
     return follow(client, started, form, wait=wait, timeout=timeout)
 
 
@@ -184,7 +192,10 @@ def _deployment(client: Client, arguments: _DeployArguments) -> tuple[str, Deplo
         note=arguments["note"],
         update=arguments["update"],
         overwrite_customizations=arguments["overwrite_customizations"],
+        override_reason=arguments["override_reason"],
     )
+    if arguments["at"] is not None:
+        deployment["schedule_time"] = arguments["at"]
     artifact, solution = artifact_or_solution(client, arguments["source"])
     if artifact:
         deployment["artifact"] = artifact

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,11 +10,55 @@ from typing import Any, TypeVar
 
 import click
 
+from pipelinehost import names
+from pipelinehost.client import Client
+from pipelinehost.v1.resources_pb2 import Pipeline
+
 F = TypeVar("F", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
 """Where to write."""
 FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 """What to read."""
+
+
+def _time(context: click.Context, param: click.Parameter, value: str | None) -> dt.datetime | None:
+    """The time that is meant; without an offset it is one of this user's zone."""
+    if value is None:
+        return None
+    try:
+        return dt.datetime.fromisoformat(value).astimezone()
+    except (ValueError, OverflowError):
+        told = f"{value!r} is no time like 2026-12-27T06:00 or 2026-12-27T06:00+01:00."
+        raise click.BadParameter(told, context, param) from None
+
+
+at = click.option("--at", metavar="TIME", callback=_time, help="Not before; with an offset, or of your zone.")
+
+
+def both(at: dt.datetime) -> str:
+    """A time in the user's zone and in UTC."""
+    return f"{at.isoformat(timespec='seconds')} ({at.astimezone(dt.UTC):%Y-%m-%dT%H:%M:%SZ})"
+
+
+def stage_of(client: Client, text: str) -> tuple[Pipeline, str]:
+    """The pipeline that an argument ``PIPELINE/STAGE`` means, and the full name of its stage."""
+    pipeline, slash, stage = text.removeprefix("pipelines/").partition("/")
+    if not slash:
+        raise click.BadParameter(f"{text}: write it as PIPELINE/STAGE.")
+    found, stage = client.pipeline(pipeline), stage.removeprefix("stages/")
+    for one in found.stages:
+        if stage in (names.slug(one.name), one.display_name):
+            return found, one.name
+    there = ", ".join(names.slug(s.name) for s in found.stages)
+    raise click.BadParameter(f"{text}: {names.slug(found.name)} has no such stage; there is {there}.")
+
+
+override = click.option(
+    "--override-reason",
+    metavar="REASON",
+    default="",
+    help="Go through freezes, for the record; administrators only.",
+)
 
 
 def output(*forms: str) -> Callable[[F], F]:

@@ -12,6 +12,7 @@ from pipelinehost.cli.commands import options
 from pipelinehost.cli.commands.environments import sign_in_words
 from pipelinehost.cli.commands.session import Group, Session, pass_session
 from pipelinehost.cli.console import Column, details, enum_word, err, out, show, state
+from pipelinehost.client import Client
 from pipelinehost.v1.resources_pb2 import Pipeline, Run, Share, Stage
 
 
@@ -66,6 +67,7 @@ def pipeline_show(session: Session, name: str, form: str) -> None:
         Column("STAGE", lambda s: names.slug(s.name)),
         Column("DISPLAY NAME", lambda s: s.display_name),
         Column("ENVIRONMENT", lambda s: names.slug(s.environment)),
+        Column("HELD ON", lambda s: ", ".join(f"{h.solution} {h.version}" for h in s.holds)),
         Column("NEWEST RUN", lambda s: names.slug(newest[s.name].name)),
         Column("STATE", lambda s: state(enum_word(newest[s.name], "state"))),
         Column("SOLUTION", lambda s: f"{newest[s.name].solution} {newest[s.name].version}".strip()),
@@ -160,6 +162,69 @@ def pipeline_share(session: Session, name: str, with_whom: Sequence[str], access
         console.table(out(), columns, list(changed.shares))
     else:
         err().print(f"{changed.name} is shared with nobody")
+
+
+@pipeline_group.command("hold")
+@click.argument("stage", metavar="PIPELINE/STAGE")
+@click.argument("solution")
+@click.argument("version")
+@click.option("--reason", required=True, help="For those who would deploy another version.")
+@options.single
+@pass_session
+def pipeline_hold(session: Session, stage: str, solution: str, version: str, reason: str, form: str) -> None:
+    """Hold a stage on a version of a solution: no other is deployed there.
+
+    Examples:
+      pipelinehost pipeline hold sales/prod ContosoSales 1.4.0.0 --reason "the fair"
+    """
+    client = session.client
+    found, name = options.stage_of(client, stage)
+    _hold(client, found, name, solution, Stage.Hold(solution=solution, version=version, reason=reason), form)
+
+
+@pipeline_group.command("release")
+@click.argument("stage", metavar="PIPELINE/STAGE")
+@click.argument("solution")
+@options.single
+@pass_session
+def pipeline_release(session: Session, stage: str, solution: str, form: str) -> None:
+    """Let other versions of a solution come to a stage again.
+
+    Examples:
+      pipelinehost pipeline release sales/prod ContosoSales
+    """
+    client = session.client
+    found, name = options.stage_of(client, stage)
+    held = [h for s in found.stages if s.name == name for h in s.holds]
+    if not any(h.solution.casefold() == solution.casefold() for h in held):
+        there = ", ".join(f"{h.solution} on {h.version}" for h in held) or "nothing"
+        raise click.BadParameter(f"{stage} holds {there}, and not {solution}.")
+    _hold(client, found, name, solution, None, form)
+
+
+def _hold(
+    client: Client, pipeline: Pipeline, stage: str, solution: str, hold: Stage.Hold | None, form: str
+) -> None:
+    fresh = Pipeline(name=pipeline.name, etag=pipeline.etag, stages=pipeline.stages)
+    for one in fresh.stages:
+        if one.name == stage:
+            kept = [h for h in one.holds if h.solution.casefold() != solution.casefold()]
+            del one.holds[:]
+            one.holds.extend([*kept, *([hold] if hold is not None else [])])
+    changed = client.update_pipeline(fresh, ["stages"])
+    if form != "table":
+        show([changed], form, [], one=True)
+        return
+    columns: list[Column[Stage.Hold]] = [
+        Column("SOLUTION", lambda h: h.solution),
+        Column("HELD ON", lambda h: h.version),
+        Column("REASON", lambda h: h.reason),
+    ]
+    held = [h for s in changed.stages if s.name == stage for h in s.holds]
+    if held:
+        console.table(out(), columns, held)
+    else:
+        err().print(f"{stage} holds nothing")
 
 
 @pipeline_group.command("delete")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from datetime import datetime
 from itertools import islice
 from typing import Any
 
@@ -108,6 +109,9 @@ def run_show(session: Session, name: str, form: str) -> None:
             ("requester", found.requester),
             ("deployed as", found.deployed_as),
             ("note", found.note),
+            ("not before", moment(found.schedule_time)),
+            ("waits", progress.wait(found)),
+            ("through freezes", found.override_reason),
             ("attempt", str(found.attempt) if found.attempt > 1 else ""),
             ("created", moment(found.create_time)),
             ("finished", moment(found.end_time)),
@@ -176,6 +180,32 @@ def run_cancel(session: Session, name: str, reason: str, form: str) -> None:
         err().print("Its import was sent already; the environment decides whether this comes in time.")
         err().print(f"  Next: {console.program()} run watch {names.slug(cancelled.name)}")
     result(cancelled, form)
+
+
+@run_group.command("reschedule")
+@click.argument("name", metavar="RUN")
+@options.at
+@click.option("--now", is_flag=True, help="As soon as possible.")
+@options.override
+@options.single
+@pass_session
+def run_reschedule(
+    session: Session, name: str, at: datetime | None, now: bool, override_reason: str, form: str
+) -> None:
+    """Give a run another time, as long as its import was not sent.
+
+    Examples:
+      pipelinehost run reschedule 01jd0000000000000000000001 --at 2026-12-27T06:00+01:00
+      pipelinehost run reschedule 01jd0000000000000000000001 --now --override-reason "a hotfix"
+    """
+    if (at is None) is not now:
+        raise click.UsageError("Say either --at TIME or --now.")
+    changed = session.client.reschedule(name, at, override_reason=override_reason)
+    if at is not None:
+        err().print(f"scheduled: not before {options.both(at)}")
+    if changed.state == Run.STATE_SCHEDULED:
+        progress.verdict(changed, err())
+    result(changed, form)
 
 
 @run_group.command("approve")
