@@ -187,7 +187,7 @@ class Client:
         from_beginning: bool = False,
         on_interruption: Callable[[PipelineHostError], None] | None = None,
     ) -> Generator[api.WatchEventsResponse, None, None]:
-        """What happens on the host, without an end: events, and heartbeats in between.
+        """What happens on the host, without an end: events that you may see, and heartbeats in between.
 
         A lost connection or a restart of the host is bridged: the watch goes on where it was, with no gap and
         no repetition. Keep the `resume_token` of the last response that you have dealt with.

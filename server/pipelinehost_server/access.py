@@ -162,7 +162,7 @@ POLICY: Mapping[str, Rule] = {
     _HOST + "GetRunPipeline": Rule(Permission.VIEW, run=_SEES),
     _HOST + "GetQueue": Rule(Permission.VIEW, environment=_SEES),
     _HOST + "ListEvents": Rule(Permission.VIEW),
-    _HOST + "WatchEvents": Rule(Permission.ADMINISTER),
+    _HOST + "WatchEvents": Rule(Permission.VIEW),
     _HOST + "VerifyEvents": Rule(Permission.ADMINISTER),
     _HOST + "ExportEvents": Rule(Permission.ADMINISTER),
     _HOST + "PruneEvents": Rule(Permission.ADMINISTER),
@@ -179,7 +179,8 @@ POLICY: Mapping[str, Rule] = {
 }
 """One entry for every RPC that the host serves; the guard refuses to protect a method that has none.
 
-Lists have no relation: what a caller may not see is no row of theirs, as :meth:`Access.rows` says.
+Lists have no relation: what a caller may not see is no row of theirs, as :meth:`Access.rows` says. A watch
+of the events shows what their list does, as :meth:`Access.sight` says.
 """
 
 
@@ -375,6 +376,22 @@ class Access:
         if caller.administrator or (kind == "principal" and caller.role >= Permission.MAKE):
             return ()
         return ((VISIBLE, "in", caller.principals),)
+
+    def sight(self, caller_: Caller, method: str) -> Callable[[str], bool]:
+        """What tells whether the caller sees the events about a subject, as of when it is asked.
+
+        It raises what ends the method for a caller who has lost it: see :meth:`still` and :meth:`check`.
+        """
+        as_of, fresh = -1, caller_
+
+        def sees(subject: str) -> bool:
+            nonlocal as_of, fresh
+            if (now := self._store.rights_changed) != as_of:
+                fresh, as_of = self.still(caller_), now
+                self.check(fresh, method)
+            return fresh.administrator or self._store.reads.sees_events_about(subject, fresh.principals)
+
+        return sees
 
     async def prepare(self, folder: Path, state_file: Path | None) -> Path:
         """Makes the administrator and its token on the first start, and leaves it for clients here.

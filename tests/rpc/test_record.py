@@ -616,7 +616,6 @@ def test_the_whole_record_is_for_administrators(idle: Bed) -> None:
     token = idle.person("ada")
     before = idle.snapshot()
     requests = {
-        "WatchEvents": api.WatchEventsRequest(),
         "VerifyEvents": api.VerifyEventsRequest(),
         "ExportEvents": api.ExportEventsRequest(),
         "PruneEvents": api.PruneEventsRequest(before=tomorrow(), force=True),

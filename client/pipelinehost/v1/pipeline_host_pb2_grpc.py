@@ -677,7 +677,8 @@ class PipelineHostServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchEvents(self, request, context):
-        """What happens on the host, from now, from the beginning or from a token on; it has no end.
+        """What happens on the host, from now, from the beginning or from a token on; it has no end. Everybody gets what
+        `ListEvents` lists for them; rights that change meanwhile count at once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

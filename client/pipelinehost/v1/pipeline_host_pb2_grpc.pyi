@@ -140,7 +140,9 @@ class PipelineHostStub:
     ListEvents: _grpc.UnaryUnaryMultiCallable[_pipeline_host_pb2.ListEventsRequest, _pipeline_host_pb2.ListEventsResponse]
     """The record of the host, oldest first."""
     WatchEvents: _grpc.UnaryStreamMultiCallable[_pipeline_host_pb2.WatchEventsRequest, _pipeline_host_pb2.WatchEventsResponse]
-    """What happens on the host, from now, from the beginning or from a token on; it has no end."""
+    """What happens on the host, from now, from the beginning or from a token on; it has no end. Everybody gets what
+    `ListEvents` lists for them; rights that change meanwhile count at once.
+    """
     VerifyEvents: _grpc.UnaryStreamMultiCallable[_pipeline_host_pb2.VerifyEventsRequest, _pipeline_host_pb2.VerifyEventsResponse]
     """Computes the chain of the record anew and names the first thing that is wrong."""
     ExportEvents: _grpc.UnaryStreamMultiCallable[_pipeline_host_pb2.ExportEventsRequest, _pipeline_host_pb2.ExportEventsResponse]
@@ -260,7 +262,9 @@ class PipelineHostAsyncStub(PipelineHostStub):
     ListEvents: _aio.UnaryUnaryMultiCallable[_pipeline_host_pb2.ListEventsRequest, _pipeline_host_pb2.ListEventsResponse]  # type: ignore[assignment]
     """The record of the host, oldest first."""
     WatchEvents: _aio.UnaryStreamMultiCallable[_pipeline_host_pb2.WatchEventsRequest, _pipeline_host_pb2.WatchEventsResponse]  # type: ignore[assignment]
-    """What happens on the host, from now, from the beginning or from a token on; it has no end."""
+    """What happens on the host, from now, from the beginning or from a token on; it has no end. Everybody gets what
+    `ListEvents` lists for them; rights that change meanwhile count at once.
+    """
     VerifyEvents: _aio.UnaryStreamMultiCallable[_pipeline_host_pb2.VerifyEventsRequest, _pipeline_host_pb2.VerifyEventsResponse]  # type: ignore[assignment]
     """Computes the chain of the record anew and names the first thing that is wrong."""
     ExportEvents: _aio.UnaryStreamMultiCallable[_pipeline_host_pb2.ExportEventsRequest, _pipeline_host_pb2.ExportEventsResponse]  # type: ignore[assignment]
@@ -689,7 +693,9 @@ class PipelineHostServicer(metaclass=_abc_1.ABCMeta):
         request: _pipeline_host_pb2.WatchEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_pipeline_host_pb2.WatchEventsResponse], _abc.AsyncIterator[_pipeline_host_pb2.WatchEventsResponse]]:
-        """What happens on the host, from now, from the beginning or from a token on; it has no end."""
+        """What happens on the host, from now, from the beginning or from a token on; it has no end. Everybody gets what
+        `ListEvents` lists for them; rights that change meanwhile count at once.
+        """
 
     @_abc_1.abstractmethod
     def VerifyEvents(

@@ -102,8 +102,9 @@ class PipelineHost:
     def watch_events(
         self, request: api.WatchEventsRequest, caller: Caller
     ) -> AsyncGenerator[api.WatchEventsResponse, None]:
-        """What happens on the host."""
-        return self._watch.events(request)
+        """What happens on the host, as far as the caller may see it."""
+        method = "/pipelinehost.v1.PipelineHost/WatchEvents"
+        return self._watch.events(request, self._access.sight(caller, method))
 
     def verify_events(
         self, request: api.VerifyEventsRequest, caller: Caller

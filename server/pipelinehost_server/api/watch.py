@@ -9,7 +9,7 @@ import asyncio
 import base64
 import hmac
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Final
 
 from pipelinehost.errors import OutOfRange, Unavailable
@@ -90,10 +90,17 @@ class Watch:
                     yield self._beat(name, after, place)
         raise _stopping()
 
-    async def events(self, request: WatchEventsRequest) -> AsyncGenerator[WatchEventsResponse, None]:
-        """What happens on the host, for whoever may see all of it.
+    async def events(
+        self, request: WatchEventsRequest, sees: Callable[[str], bool]
+    ) -> AsyncGenerator[WatchEventsResponse, None]:
+        """What happens on the host, as far as the watcher may see it at the moment when it would be sent.
 
-        The first response is a heartbeat, so that a watcher has a token before anything happens.
+        The first response is a heartbeat, so that a watcher has a token before anything happens. Tokens move
+        on over events that are left out.
+
+        Args:
+            request: what to watch.
+            sees: tells whether the watcher sees the events about a subject, as of when it is asked.
 
         Raises:
             InvalidArgument: the filter cannot be read.
@@ -112,7 +119,7 @@ class Watch:
         async for batch in self._feed.follow(RECORD, after, self._heartbeat):
             for event in batch:
                 after = event.sequence
-                if selected(event):
+                if selected(event) and sees(event.subject):
                     told = time.monotonic()
                     yield WatchEventsResponse(event=event, resume_token=self._token(RECORD, after))
             if time.monotonic() - told >= 0.9 * self._heartbeat:

@@ -357,6 +357,8 @@ def _visible(kind: str, count: int) -> Any:
     raise ValueError(f"who may see a {kind} is not a matter of rows")
 
 
+_SUBJECTS: Final[dict[str, Kind]] = {"pipelines": "pipeline", "runs": "run", "freezes": "freeze"}
+"""Collections whose events are seen by who sees the resource, as :func:`_visible` says of a list."""
 _TIMES: Final = {
     "pipeline": 1,
     "run": 2,
@@ -664,6 +666,11 @@ class Reads:
         """Whether one of these principals may see the resource; not if there is none."""
         values = [name, *[*principals] * _TIMES[kind]]
         return self._execute(_seen(kind, len(principals)), values).fetchone() is not None
+
+    def sees_events_about(self, subject: str, principals: Sequence[str]) -> bool:
+        """Whether a page of events shows one of these principals those about the subject."""
+        kind = _SUBJECTS.get(subject.partition("/")[0])
+        return kind is not None and self.seen(kind, subject, principals)
 
     def reach(self, pipeline: str, principals: Sequence[str]) -> int:
         """The farthest that one of these principals reaches into a pipeline; 0 for not at all."""

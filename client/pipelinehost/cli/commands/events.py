@@ -136,7 +136,8 @@ def event_watch(
 ) -> int:
     """Write events as they happen, until Ctrl-C.
 
-    A lost connection or a restart of the host is bridged: no event is missing, and none comes twice.
+    Administrators get all events, others those of the pipelines and runs that they may see. A lost connection
+    or a restart of the host is bridged: no event is missing, and none comes twice.
 
     Examples:
       pipelinehost event watch
