@@ -809,13 +809,20 @@ class Client:
         )
         return self._call(self._host.ResolveRun, request)
 
-    def approve(self, run: str | Run, *, comment: str = "", note: str = "") -> Run:
+    def approve(self, run: str | Run, *, comment: str = "", note: str = "", bound_sha256: str = "") -> Run:
         """Says yes at the gate that a run waits at.
 
         Args:
             run: its name; or the run as it was looked at: nothing is approved then that has changed since.
             comment: for the maker.
             note: for administrators only.
+            bound_sha256: of the gate, as an event or a webhook told it: nothing is approved that has changed
+                since. A run that was looked at has its own.
+
+        Raises:
+            Aborted: what is to be approved has changed since.
+            FailedPrecondition: the run waits at no gate, or you have approved it already.
+            PermissionDenied: its gate does not name you, or it is your own request.
         """
         name = run if isinstance(run, str) else run.name
         waiting = (
@@ -824,7 +831,7 @@ class Client:
         request = api.ApproveRequest(
             name=_run(name),
             gate=waiting[0].kind if waiting else None,
-            bound_sha256=waiting[0].bound_sha256 if waiting else "",
+            bound_sha256=bound_sha256 or (waiting[0].bound_sha256 if waiting else ""),
             comment=comment,
             note=note,
             request_id=_new_id(),

@@ -11,6 +11,7 @@ import shlex
 import signal
 import ssl
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from pipelinehost_server.api.record import Record, signing_key
 from pipelinehost_server.api.watch import Watch
 from pipelinehost_server.blobs import Blobs
 from pipelinehost_server.config import Config
-from pipelinehost_server.deployment import Deployment, Environments
+from pipelinehost_server.deployment import Deployment, Environments, Webhooks
 from pipelinehost_server.encryption import (
     NEW_VARIABLE,
     VARIABLE,
@@ -42,6 +43,7 @@ from pipelinehost_server.encryption import (
     KeyUnusable,
     Rotation,
     SealBroken,
+    SigningKey,
 )
 from pipelinehost_server.events import Feed
 from pipelinehost_server.issuer import Issuer
@@ -106,6 +108,7 @@ class Host:
         self._server: grpc.aio.Server | None = None
         self._deployment: Deployment | None = None
         self._environments: Environments | None = None
+        self._webhooks: Webhooks | None = None
         self.services: Mapping[ServiceDescriptor, Mapping[str, Rpc]] = {}
         """The guarded methods of every service, after :meth:`start`."""
         self.address = Address("", 0)
@@ -143,6 +146,7 @@ class Host:
         self._deployment = deployment = Deployment(config, store, blobs, encryption, environments, may_go_on)
         secret = await _token_secret(store, encryption)
         record = Record(store, await signing_key(store, encryption))
+        self._webhooks = webhooks = Webhooks(store, SigningKey.derived(secret, "webhooks"), time.time_ns)
         pages = Pages(store.reads, secret)
         watch = Watch(store, feed, secret, config.heartbeat_seconds)
         if config.oidc_issuer:
@@ -152,7 +156,9 @@ class Host:
             await self._issuer.start()
         access = Access(store, secret, self._issuer)
         self._guard = guard = Guard(access, certificates=config.client_ca is not None)
-        own = PipelineHost(config, store, environments, deployment, pages, watch, record, secret, access)
+        own = PipelineHost(
+            config, store, environments, deployment, pages, watch, record, secret, access, webhooks.key
+        )
         self.services = {
             _PIPELINE_HOST: guard.protect(
                 _PIPELINE_HOST,
@@ -195,6 +201,7 @@ class Host:
             )
         )
         deployment.start()
+        webhooks.start()
         await server.start()
         for service in ("", *(s.full_name for s in _SERVICES)):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
@@ -220,6 +227,8 @@ class Host:
             await self._server.stop(grace)
         if self._issuer is not None:
             await self._issuer.stop()
+        if self._webhooks is not None:
+            await self._webhooks.stop()
         if self._deployment is not None:
             await self._deployment.stop()
         if self._environments is not None:

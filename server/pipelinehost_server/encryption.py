@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Final, Self
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 VARIABLE: Final = "PIPELINEHOST_KEY"
 """Environment variable that holds the key in base64, in place of the file."""
@@ -41,6 +43,12 @@ class SigningKey:
         self._public = self._key.public_key()
         self.public: str = self._public.public_bytes_raw().hex()
         """The public key, hexadecimal."""
+
+    @classmethod
+    def derived(cls, secret: bytes, purpose: str) -> Self:
+        """A key that is always the same for a secret and a purpose; it tells nothing of other ones."""
+        info = f"pipelinehost {purpose}".encode()
+        return cls(HKDF(hashes.SHA256(), _KEY_BYTES, salt=None, info=info).derive(secret))
 
     @staticmethod
     def seed() -> bytes:

@@ -577,38 +577,6 @@ def test_a_resume_token_of_a_run_is_none_of_the_record(idle: Bed) -> None:
             idle.call("WatchEvents", api.WatchEventsRequest(resume_token=wrong))
 
 
-# Names of the real product
-
-
-def test_the_table_of_names_names_what_there_is() -> None:
-    text = (DOCUMENT.parent / "integrators.md").read_text()
-    rows = re.findall(r"^\| `(On\w+)` \| `(\w+)` \| (.*?) *\|$", text, re.MULTILINE)
-    assert {row[0] for row in rows} >= {
-        "OnDeploymentRequested",
-        "OnDeploymentStarted",
-        "OnDeploymentCompleted",
-    }
-    kinds, states = dict(Event.Kind.items()), dict(Run.State.items())
-    for _, kind, condition in rows:
-        assert kind in kinds
-        assert all(state in states for state in re.findall(r"STATE_\w+", condition))
-    counterparts = re.findall(r"^\| `\w+` \| `(Event|Run)\.([a-z_.]+)`.*\|$", text, re.MULTILINE)
-    assert len(counterparts) == 9
-    for message, path in counterparts:
-        descriptor: Any = (Event if message == "Event" else Run).DESCRIPTOR
-        for name in path.split("."):
-            field = descriptor.fields_by_name[name]
-            descriptor = field.message_type
-
-
-def test_a_deployment_tells_its_counterparts_in_order(idle: Bed) -> None:
-    run = deploy(idle)
-    idle.call("CancelRun", api.CancelRunRequest(name=run.name))
-    kinds = [(e.kind, e.run.to) for e in idle.events() if e.subject == run.name]
-    assert kinds[0][0] == Event.KIND_DEPLOYMENT_REQUESTED
-    assert kinds[-1] == (Event.KIND_RUN_STATE_CHANGED, Run.STATE_CANCELLED)
-
-
 # Who may
 
 

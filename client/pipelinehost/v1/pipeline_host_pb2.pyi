@@ -18,12 +18,13 @@ class GetHostRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class Host(_message.Message):
-    __slots__ = ("version", "region", "allow_cross_region", "caller", "record_key", "role", "groups", "token")
+    __slots__ = ("version", "region", "allow_cross_region", "caller", "record_key", "webhook_key", "role", "groups", "token")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     REGION_FIELD_NUMBER: _ClassVar[int]
     ALLOW_CROSS_REGION_FIELD_NUMBER: _ClassVar[int]
     CALLER_FIELD_NUMBER: _ClassVar[int]
     RECORD_KEY_FIELD_NUMBER: _ClassVar[int]
+    WEBHOOK_KEY_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     GROUPS_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
@@ -32,10 +33,11 @@ class Host(_message.Message):
     allow_cross_region: bool
     caller: str
     record_key: str
+    webhook_key: str
     role: _resources_pb2.Principal.Role
     groups: _containers.RepeatedScalarFieldContainer[str]
     token: _resources_pb2.Token
-    def __init__(self, version: _Optional[str] = ..., region: _Optional[str] = ..., allow_cross_region: _Optional[bool] = ..., caller: _Optional[str] = ..., record_key: _Optional[str] = ..., role: _Optional[_Union[_resources_pb2.Principal.Role, str]] = ..., groups: _Optional[_Iterable[str]] = ..., token: _Optional[_Union[_resources_pb2.Token, _Mapping]] = ...) -> None: ...
+    def __init__(self, version: _Optional[str] = ..., region: _Optional[str] = ..., allow_cross_region: _Optional[bool] = ..., caller: _Optional[str] = ..., record_key: _Optional[str] = ..., webhook_key: _Optional[str] = ..., role: _Optional[_Union[_resources_pb2.Principal.Role, str]] = ..., groups: _Optional[_Iterable[str]] = ..., token: _Optional[_Union[_resources_pb2.Token, _Mapping]] = ...) -> None: ...
 
 class GetPrincipalRequest(_message.Message):
     __slots__ = ("name",)

@@ -301,7 +301,7 @@ class Freeze(_message.Message):
     def __init__(self, name: _Optional[str] = ..., reason: _Optional[str] = ..., scope: _Optional[str] = ..., time_zone: _Optional[str] = ..., start: _Optional[str] = ..., end: _Optional[str] = ..., recurrence: _Optional[str] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., creator: _Optional[str] = ...) -> None: ...
 
 class Gate(_message.Message):
-    __slots__ = ("kind", "approvers", "required", "timeout_seconds")
+    __slots__ = ("kind", "approvers", "required", "timeout_seconds", "webhook")
     class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         KIND_UNSPECIFIED: _ClassVar[Gate.Kind]
@@ -316,11 +316,13 @@ class Gate(_message.Message):
     APPROVERS_FIELD_NUMBER: _ClassVar[int]
     REQUIRED_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    WEBHOOK_FIELD_NUMBER: _ClassVar[int]
     kind: Gate.Kind
     approvers: _containers.RepeatedScalarFieldContainer[str]
     required: int
     timeout_seconds: int
-    def __init__(self, kind: _Optional[_Union[Gate.Kind, str]] = ..., approvers: _Optional[_Iterable[str]] = ..., required: _Optional[int] = ..., timeout_seconds: _Optional[int] = ...) -> None: ...
+    webhook: str
+    def __init__(self, kind: _Optional[_Union[Gate.Kind, str]] = ..., approvers: _Optional[_Iterable[str]] = ..., required: _Optional[int] = ..., timeout_seconds: _Optional[int] = ..., webhook: _Optional[str] = ...) -> None: ...
 
 class GateDecision(_message.Message):
     __slots__ = ("principal", "approved", "comment", "time")
@@ -335,7 +337,7 @@ class GateDecision(_message.Message):
     def __init__(self, principal: _Optional[str] = ..., approved: _Optional[bool] = ..., comment: _Optional[str] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class GateStatus(_message.Message):
-    __slots__ = ("kind", "state", "decisions", "open_time", "expire_time", "bound_sha256", "gate")
+    __slots__ = ("kind", "state", "decisions", "open_time", "expire_time", "bound_sha256", "gate", "delivery")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[GateStatus.State]
@@ -355,6 +357,7 @@ class GateStatus(_message.Message):
     EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
     BOUND_SHA256_FIELD_NUMBER: _ClassVar[int]
     GATE_FIELD_NUMBER: _ClassVar[int]
+    DELIVERY_FIELD_NUMBER: _ClassVar[int]
     kind: Gate.Kind
     state: GateStatus.State
     decisions: _containers.RepeatedCompositeFieldContainer[GateDecision]
@@ -362,7 +365,18 @@ class GateStatus(_message.Message):
     expire_time: _timestamp_pb2.Timestamp
     bound_sha256: str
     gate: Gate
-    def __init__(self, kind: _Optional[_Union[Gate.Kind, str]] = ..., state: _Optional[_Union[GateStatus.State, str]] = ..., decisions: _Optional[_Iterable[_Union[GateDecision, _Mapping]]] = ..., open_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., bound_sha256: _Optional[str] = ..., gate: _Optional[_Union[Gate, _Mapping]] = ...) -> None: ...
+    delivery: Delivery
+    def __init__(self, kind: _Optional[_Union[Gate.Kind, str]] = ..., state: _Optional[_Union[GateStatus.State, str]] = ..., decisions: _Optional[_Iterable[_Union[GateDecision, _Mapping]]] = ..., open_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., bound_sha256: _Optional[str] = ..., gate: _Optional[_Union[Gate, _Mapping]] = ..., delivery: _Optional[_Union[Delivery, _Mapping]] = ...) -> None: ...
+
+class Delivery(_message.Message):
+    __slots__ = ("attempts", "deliver_time", "error")
+    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    DELIVER_TIME_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    attempts: int
+    deliver_time: _timestamp_pb2.Timestamp
+    error: str
+    def __init__(self, attempts: _Optional[int] = ..., deliver_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., error: _Optional[str] = ...) -> None: ...
 
 class GateNote(_message.Message):
     __slots__ = ("run", "kind", "principal", "note", "time")
@@ -768,6 +782,7 @@ class Event(_message.Message):
         KIND_GATE_OPENED: _ClassVar[Event.Kind]
         KIND_GATE_DECIDED: _ClassVar[Event.Kind]
         KIND_GATE_VOIDED: _ClassVar[Event.Kind]
+        KIND_GATE_NOTIFIED: _ClassVar[Event.Kind]
         KIND_FREEZE_CREATED: _ClassVar[Event.Kind]
         KIND_FREEZE_UPDATED: _ClassVar[Event.Kind]
         KIND_FREEZE_DELETED: _ClassVar[Event.Kind]
@@ -808,6 +823,7 @@ class Event(_message.Message):
     KIND_GATE_OPENED: Event.Kind
     KIND_GATE_DECIDED: Event.Kind
     KIND_GATE_VOIDED: Event.Kind
+    KIND_GATE_NOTIFIED: Event.Kind
     KIND_FREEZE_CREATED: Event.Kind
     KIND_FREEZE_UPDATED: Event.Kind
     KIND_FREEZE_DELETED: Event.Kind

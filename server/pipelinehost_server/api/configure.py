@@ -37,6 +37,7 @@ from pipelinehost_server.config import Config
 from pipelinehost_server.deployment import freezes
 from pipelinehost_server.deployment.environments import CREDENTIALS
 from pipelinehost_server.deployment.identities import signs_in
+from pipelinehost_server.deployment.webhooks import address_problem
 from pipelinehost_server.store import identity_key
 
 _R = TypeVar("_R", Environment, Pipeline, Principal, Freeze)
@@ -425,6 +426,8 @@ def _gate_violations(path: str, stage: Stage, *, first: bool) -> list[Violation]
         elif gate.kind == Gate.KIND_PRE_EXPORT and not first:
             found.append(Violation(f"{where}.kind", "PRE_EXPORT is for the first stage: only that exports"))
         kinds.add(gate.kind)
+        if gate.webhook and (wrong := address_problem(gate.webhook)):
+            found.append(Violation(f"{where}.webhook", wrong))
         if not gate.approvers:
             found.append(Violation(f"{where}.approvers", "is required: nobody could decide"))
         if len(gate.approvers) > APPROVERS:

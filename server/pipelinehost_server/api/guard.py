@@ -66,6 +66,7 @@ TEXT: Final[Mapping[str, int]] = {
     "page_token": 4_000,
     "url": 2_000,
     "connectivity_url": 2_000,
+    "webhook": 2_000,
     "client_secret": 1_000,
     "certificate": 50_000,
     "value": 100_000,

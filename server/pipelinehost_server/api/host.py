@@ -23,6 +23,7 @@ from pipelinehost.v1.resources_pb2 import (
     Environment,
     EnvironmentHealth,
     Event,
+    Gate,
     Pipeline,
     Principal,
     Run,
@@ -62,6 +63,7 @@ class PipelineHost:
         record: Record,
         secret: bytes,
         access: Access,
+        webhook_key: str,
     ) -> None:
         self._config = config
         self._store = store
@@ -74,6 +76,7 @@ class PipelineHost:
         # For each request a copy: hmac.digest lets the writer's thread have its turn, whatever that costs.
         self._bodies = hmac.new(secret, digestmod="sha256")
         self._access = access
+        self._webhook_key = webhook_key
         self._connecting = asyncio.Lock()
 
     def get_host(self, request: api.GetHostRequest, caller: Caller) -> api.Host:
@@ -84,6 +87,7 @@ class PipelineHost:
             allow_cross_region=self._config.allow_cross_region,
             caller=caller.name,
             record_key=self._record.key,
+            webhook_key=self._webhook_key,
             role=cast("Principal.Role", caller.role),
             groups=caller.groups,
             token=self._reads.token(caller.token) if caller.token else None,
@@ -476,6 +480,7 @@ class PipelineHost:
 
         def decide(reads: Reads) -> Pipeline:
             _require_administrator(caller, None, wanted)
+            _require_webhooks(reads, caller, wanted, Pipeline())
             configure.refuse(
                 [
                     *fields,
@@ -517,6 +522,7 @@ class PipelineHost:
                 _require_owner(reads, caller, name)
             _require_gates(reads, caller, stored, fresh)
             _require_administrator(caller, stored, fresh)
+            _require_webhooks(reads, caller, fresh, stored)
             found += configure.pipeline_violations(fresh)
             found += configure.approval_violations(fresh, stored, partial(people, reads))
             found += configure.stage_sign_ins(fresh, reads.environment)
@@ -762,6 +768,24 @@ def _require_gates(reads: Reads, caller: Caller, stored: Pipeline, fresh: Pipeli
             f"{caller.name} may change {stored.name}, and may not weaken its approvals: {'; '.join(weaker)}",
             remedy="Ask an administrator of the host; or leave the gates, the targets that they guard and "
             "the order of the stages as they are.",
+        )
+
+
+def _require_webhooks(reads: Reads, caller: Caller, fresh: Pipeline, stored: Pipeline) -> None:
+    """Lets only administrators say whom the host tells; others keep a gate with its webhook, or drop both."""
+
+    def told(pipeline: Pipeline) -> dict[tuple[str, Gate.Kind], str]:
+        return {(stage.name, gate.kind): gate.webhook for stage in pipeline.stages for gate in stage.gates}
+
+    before = told(stored)
+    changed = [at for at, webhook in told(fresh).items() if webhook != before.get(at, "")]
+    now = access.caller(reads, caller.name) if changed else None
+    if changed and (now is None or not now.administrator):
+        stage, kind = changed[0]
+        raise PermissionDenied(
+            ErrorReason.ERROR_REASON_PERMISSION_DENIED,
+            f"only an administrator may set or change a webhook, as of {rules.gate_name(kind)} of {stage}",
+            remedy="Leave the webhooks of gates as they are, or ask an administrator of the host.",
         )
 
 

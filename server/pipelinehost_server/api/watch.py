@@ -65,7 +65,8 @@ class Watch:
             return
         target = run.target_environment
         told = time.monotonic()
-        finishing, place = False, 0
+        # A finished run may have later events: of a webhook whose receiver decided before it answered.
+        finishing, place = run.state in rules.FINISHED, 0
         moved = run.state == Run.STATE_WAITING_FOR_TARGET
         async for batch in self._feed.follow(name, after, self._heartbeat):
             for event in batch:

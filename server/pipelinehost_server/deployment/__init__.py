@@ -2,5 +2,6 @@
 
 from pipelinehost_server.deployment.environments import Environments
 from pipelinehost_server.deployment.requests import Deployment
+from pipelinehost_server.deployment.webhooks import Webhooks
 
-__all__ = ["Deployment", "Environments"]
+__all__ = ["Deployment", "Environments", "Webhooks"]

@@ -27,7 +27,7 @@ from pipelinehost.v1.resources_pb2 import (
     Step,
 )
 from pipelinehost_server import access, rules
-from pipelinehost_server.deployment import identities
+from pipelinehost_server.deployment import identities, webhooks
 from pipelinehost_server.deployment.journal import (
     HOST,
     IMPORT_NOTES,
@@ -113,11 +113,11 @@ def begun(reads: Reads, run: Run) -> bool:
     return done or any(reads.output(run.name, note) is not None for note in IMPORT_NOTES)
 
 
-def come_to(reads: Reads, run: Run, kinds: Sequence[Gate.Kind], now: int) -> list[Event]:
+def come_to(tx: Transaction, run: Run, kinds: Sequence[Gate.Kind], now: int) -> list[Event]:
     """Let a run come to gates: pass them, wait at one, or end because nobody decided in time.
 
     Args:
-        reads: within the transaction that saves the run.
+        tx: saves the run.
         run: is changed in place.
         kinds: which gates, in order.
         now: nanoseconds since 1970.
@@ -125,8 +125,8 @@ def come_to(reads: Reads, run: Run, kinds: Sequence[Gate.Kind], now: int) -> lis
     Returns:
         What happened; nothing where the run goes on or still waits.
     """
-    kind = next((k for k in kinds if not stands(reads, run, k)), None)
-    gate = None if kind is None else asked(reads, run, kind)
+    kind = next((k for k in kinds if not stands(tx, run, k)), None)
+    gate = None if kind is None else asked(tx, run, kind)
     if kind is None or gate is None:
         waits = run.state in (Run.STATE_AWAITING_GATE, Run.STATE_SCHEDULED)
         return [moved(run, Run.STATE_QUEUED, HOST)] if waits else []
@@ -136,7 +136,7 @@ def come_to(reads: Reads, run: Run, kinds: Sequence[Gate.Kind], now: int) -> lis
     if len(kept) != len(run.gates):
         del run.gates[:]
         run.gates.extend(kept)
-    status, digest = status_of(run, kind), bound(reads, run, gate)
+    status, digest = status_of(run, kind), bound(tx, run, gate)
     if status is None:
         status = run.gates.add(kind=kind)
     waiting = status.state == GateStatus.STATE_WAITING
@@ -146,7 +146,7 @@ def come_to(reads: Reads, run: Run, kinds: Sequence[Gate.Kind], now: int) -> lis
         if status.decisions:
             told = _CHANGED if status.bound_sha256 != digest else _LOST
             events.append(_event(run, status, Event.KIND_GATE_VOIDED, HOST, told))
-        _open(status, gate, digest, now)
+        _open(tx, run, status, gate, digest, now)
         events.append(_event(run, status, Event.KIND_GATE_OPENED, HOST))
     if run.state != Run.STATE_AWAITING_GATE:
         events.append(put_aside(run, Run.STATE_AWAITING_GATE, f"waits for {rules.gate_name(kind)}"))
@@ -194,7 +194,8 @@ def decide(
     if status.bound_sha256 != digest:
         if status.decisions:
             tx.append(_event(run, status, Event.KIND_GATE_VOIDED, HOST, _CHANGED))
-        _open(status, gate, digest, now)
+        _open(tx, run, status, gate, digest, now)
+        tx.append(_event(run, status, Event.KIND_GATE_OPENED, HOST))
     counting = _counting(tx, run, gate, status)
     if len(counting) < len(status.decisions):
         tx.append(_event(run, status, Event.KIND_GATE_VOIDED, HOST, _LOST))
@@ -327,13 +328,15 @@ def waiting_at(run: Run) -> GateStatus | None:
     return next((s for s in run.gates if s.state == GateStatus.STATE_WAITING), None)
 
 
-def _open(status: GateStatus, gate: Gate, digest: str, now: int) -> None:
+def _open(tx: Transaction, run: Run, status: GateStatus, gate: Gate, digest: str, now: int) -> None:
     del status.decisions[:]
     status.state = GateStatus.STATE_WAITING
     status.open_time.CopyFrom(rules.timestamp(now))
     status.expire_time.CopyFrom(rules.timestamp(now + rules.gate_seconds(gate) * 10**9))
     status.bound_sha256 = digest
     status.gate.CopyFrom(gate)
+    status.ClearField("delivery")
+    webhooks.opened(tx, run, status)
 
 
 def _expired(run: Run, status: GateStatus) -> Event:

@@ -16,7 +16,7 @@ from peewee import SqliteDatabase
 from pipelinehost_server.store.lock import FolderLock, StoreLocked
 from pipelinehost_server.store.migrations import StoreTooNew
 from pipelinehost_server.store.once import Once
-from pipelinehost_server.store.reads import VISIBLE, Committed, Key, Kind, Operator, Reach, Reads
+from pipelinehost_server.store.reads import VISIBLE, Committed, Delivery, Key, Kind, Operator, Reach, Reads
 from pipelinehost_server.store.record import Snapshot
 from pipelinehost_server.store.tables import RESTING
 from pipelinehost_server.store.transaction import (
@@ -36,6 +36,7 @@ __all__ = [
     "PEER",
     "RESTING",
     "VISIBLE",
+    "Delivery",
     "EnvironmentHeld",
     "Fenced",
     "Keep",

@@ -138,7 +138,13 @@ CREATE INDEX freeze_scope ON freeze (scope, name);
 CREATE INDEX freeze_pipeline ON freeze (pipeline, name);
 """
 
-VERSIONS: Final = (_FIRST, _PRINCIPALS, _GATES, _FREEZES)
+_DELIVERIES: Final = """
+CREATE TABLE delivery (
+    run TEXT NOT NULL PRIMARY KEY, id TEXT NOT NULL, kind INTEGER NOT NULL, attempts INTEGER NOT NULL,
+    body BLOB NOT NULL);
+"""
+
+VERSIONS: Final = (_FIRST, _PRINCIPALS, _GATES, _FREEZES, _DELIVERIES)
 """Statements, each ended by a semicolon, that lead from the version before."""
 
 

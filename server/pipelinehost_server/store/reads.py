@@ -50,6 +50,21 @@ class Reach(enum.IntEnum):
     OWN = 4
 
 
+class Delivery(NamedTuple):
+    """What is still to be told to the webhook of a gate."""
+
+    run: str
+    """Its name; of a run only the newest is kept."""
+    id: str
+    """What the receiver knows it by, however often it comes."""
+    kind: resources_pb2.Gate.Kind
+    """Of which gate."""
+    attempts: int
+    """How often it was tried."""
+    body: bytes
+    """What is told, JSON."""
+
+
 class _Listing(NamedTuple):
     table: type[Model]
     key: str
@@ -166,6 +181,16 @@ _GATE_NOTES = text(
     .where(tables.GateNote.run == ANY)
     .order_by(tables.GateNote.position)
 )
+_DELIVERY = text(
+    tables.Delivery.select(
+        tables.Delivery.run,
+        tables.Delivery.id,
+        tables.Delivery.kind,
+        tables.Delivery.attempts,
+        tables.Delivery.body,
+    ).where(tables.Delivery.run == ANY)
+)
+_DELIVERIES = text(tables.Delivery.select(tables.Delivery.run).order_by(tables.Delivery.run))
 _UNKNOWN = text(
     _UNFINISHED_RUNS.where(_UNFINISHED, tables.Run.state == SQL(str(resources_pb2.Run.STATE_UNKNOWN)))
 )
@@ -571,6 +596,15 @@ class Reads:
         """What approvers of a run told the administrators, in order."""
         rows = self._execute(_GATE_NOTES, (run,)).fetchall()
         return [resources_pb2.GateNote.FromString(body(row[0])) for row in rows]
+
+    def delivery(self, run: str) -> Delivery | None:
+        """What is still to be told to the webhook of the gate that a run waits at."""
+        row = self._execute(_DELIVERY, (run,)).fetchone()
+        return None if row is None else Delivery._make(row)
+
+    def deliveries(self) -> list[str]:
+        """Names of the runs of which something is to be told, oldest first."""
+        return self._names(_DELIVERIES)
 
     def unknown_runs(self) -> list[str]:
         """Names of the runs of which nobody knows whether their import was applied, oldest first."""

@@ -242,6 +242,16 @@ class Freeze(Row):
     frame = BlobField()
 
 
+class Delivery(Row):
+    """What is still to be told to the webhook of the gate that a run waits at."""
+
+    run = TextField(primary_key=True)
+    id = TextField()
+    kind = IntegerField()
+    attempts = IntegerField()
+    body = BlobField()
+
+
 class Event(Row):
     """The record: events, each chained to the one before by ``sha256(its hash + message bytes)``."""
 

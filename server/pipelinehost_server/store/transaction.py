@@ -17,7 +17,7 @@ from pipelinehost.errors import NotFound
 from pipelinehost.v1 import pipeline_host_pb2, resources_pb2
 from pipelinehost.v1.errors_pb2 import ErrorReason
 from pipelinehost_server.store import record, tables
-from pipelinehost_server.store.reads import Reach, Reads
+from pipelinehost_server.store.reads import Delivery, Reach, Reads
 from pipelinehost_server.store.tables import ANY, FINISHED, RESTING, body, frame, insert, text
 
 REQUEST_KEPT_SECONDS: Final = 8 * 24 * 3600
@@ -58,6 +58,7 @@ _SAVE_RUN = text(
     ).where(tables.Run.name == ANY, tables.Run.epoch == ANY)
 )
 _ARTIFACT_OF_RUN = text(tables.Run.select(tables.Run.artifact).where(tables.Run.name == ANY))
+_SAVE_FRAME = text(tables.Run.update({tables.Run.frame: ANY}).where(tables.Run.name == ANY))
 _HOLD = text(tables.Run.update({tables.Run.held_environment: ANY}).where(tables.Run.name == ANY))
 _LEAVE_QUEUE = text(tables.Run.update({tables.Run.waiting: SQL("NULL")}).where(tables.Run.name == ANY))
 _Queue = tables.Run.alias("queue")
@@ -100,6 +101,8 @@ _GATE_NOTE_COUNT = text(
 )
 _PUT_FREEZE = insert(tables.Freeze, replace=True)
 _DELETE_FREEZE = text(tables.Freeze.delete().where(tables.Freeze.name == ANY))
+_PUT_DELIVERY = insert(tables.Delivery, replace=True)
+_DROP_DELIVERY = text(tables.Delivery.delete().where(tables.Delivery.run == ANY))
 _PUT_SECRET = insert(tables.Secret, replace=True)
 _SECRETS = text(tables.Secret.select(tables.Secret.name, tables.Secret.ciphertext))
 _OVERWRITE = "PRAGMA secure_delete = 1"
@@ -464,7 +467,8 @@ class Transaction(Reads):
         """Replaces a run and appends what happened; stamps ``revision``.
 
         A finished run, or one that waits for people or for a time, has no environment and stands in no queue,
-        whatever is asked.
+        whatever is asked. What is noted of
+        its webhooks stays as it is.
 
         Args:
             run: as it is from now on.
@@ -480,6 +484,7 @@ class Transaction(Reads):
         """
         if run.state >= FINISHED or run.state in RESTING:
             held, waiting = None, False
+        self._keep_delivered(run)
         if events:
             run.revision = self._sequence + len(events)
         values = (
@@ -509,6 +514,35 @@ class Transaction(Reads):
             self._execute(_JOIN_QUEUE, (run.target_environment, run.name))
         self._append_about(run, events)
         return run
+
+    def _keep_delivered(self, run: resources_pb2.Run) -> None:
+        """Brings in what :meth:`save_delivered` has noted while others had the run in hands."""
+        if not any(status.gate.webhook for status in run.gates):
+            return
+        stored = self.run(run.name)
+        if stored is None:
+            return
+        run.revision = max(run.revision, stored.revision)
+        for status in run.gates:
+            for before in stored.gates:
+                same = (before.kind, before.bound_sha256) == (status.kind, status.bound_sha256)
+                if same and before.open_time == status.open_time and before.HasField("delivery"):
+                    status.delivery.CopyFrom(before.delivery)
+
+    def save_delivered(self, run: resources_pb2.Run, events: Sequence[resources_pb2.Event]) -> None:
+        """Notes what became of a delivery in a run, as this transaction has read it and whoever has it."""
+        if events:
+            run.revision = self._sequence + len(events)
+        self._execute(_SAVE_FRAME, (frame(run), run.name))
+        self._append_about(run, events)
+
+    def put_delivery(self, delivery: Delivery) -> None:
+        """Keeps what is to be told about a run, in place of what was."""
+        self._execute(_PUT_DELIVERY, delivery)
+
+    def drop_delivery(self, run: str) -> None:
+        """Forgets what was to be told about a run."""
+        self._execute(_DROP_DELIVERY, (run,))
 
     def claim_run(self, name: str) -> tuple[resources_pb2.Run, int]:
         """The run and its new epoch: whoever acts under an older one is fenced off from now on.

@@ -391,6 +391,7 @@ MUTATIONS: dict[str, Callable[[Transaction, Run], None]] = {
     "another approver": _policy(lambda g: g.approvers.__setitem__(0, "dan")),
     "required": _policy(lambda g: setattr(g, "required", 2)),
     "timeout": _policy(lambda g: setattr(g, "timeout_seconds", 77)),
+    "webhook": _policy(lambda g: setattr(g, "webhook", "https://example.com/gate")),
 }
 
 
@@ -437,7 +438,13 @@ def test_nothing_that_a_run_does_is_left_out_of_the_mutations() -> None:
         "target_environment", "stage", "solution", "requested_version", "source_environment", "requester",
     }  # fmt: skip
     assert {f.name for f in Run.DESCRIPTOR.fields} == told | inputs
-    assert {f.name for f in Gate.DESCRIPTOR.fields} == {"kind", "approvers", "required", "timeout_seconds"}
+    assert {f.name for f in Gate.DESCRIPTOR.fields} == {
+        "kind",
+        "approvers",
+        "required",
+        "timeout_seconds",
+        "webhook",
+    }
 
 
 async def test_a_change_of_policy_opens_the_gate_of_a_waiting_run_again(host: Host) -> None:

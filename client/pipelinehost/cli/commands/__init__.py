@@ -145,6 +145,7 @@ def host_command(session: Session, form: str) -> None:
             ("cross-region", "allowed" if found.allow_cross_region else "not allowed"),
             ("you are", found.caller),
             ("record key", found.record_key),
+            ("webhook key", found.webhook_key),
         ]
     )
 

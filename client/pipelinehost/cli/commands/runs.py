@@ -136,6 +136,8 @@ def run_show(session: Session, name: str, form: str) -> None:
             Column("DECISIONS", _decisions),
             Column("EXPIRES", lambda g: moment(g.expire_time)),
         ]
+        if any(g.gate.webhook for g in found.gates):
+            gates.append(Column("WEBHOOK", _delivery))
         console.table(writer, gates, list(found.gates))
     shown = err()
     if found.state != Run.STATE_SUCCEEDED:
@@ -148,6 +150,17 @@ def _decisions(gate: Any) -> str:
         for d in gate.decisions
     ]
     return "; ".join([*told, f"{len(gate.decisions)} of {gate.gate.required or 1}"])
+
+
+def _delivery(gate: Any) -> str:
+    told = gate.delivery
+    if not gate.gate.webhook:
+        return ""
+    if told.HasField("deliver_time"):
+        return f"told {moment(told.deliver_time)}"
+    if told.error:
+        return f"{told.error} ({told.attempts} attempt{'s' if told.attempts > 1 else ''})"
+    return "not told yet"
 
 
 def _took(step: Any) -> str:
