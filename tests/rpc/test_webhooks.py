@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import logging
+import re
 import socket
 import sqlite3
 import time
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from tests.receiver import Receiver
@@ -23,6 +25,7 @@ from tests.rpc.test_gates import until, waits
 from tests.rpc.test_hostile_addresses import LITERAL, NAMED, ODD, connections
 
 from pipelinehost import Client, errors
+from pipelinehost.cli.commands import cli
 from pipelinehost.v1 import pipeline_host_pb2 as api
 from pipelinehost.v1.resources_pb2 import Event, Gate, GateStatus, Pipeline, Principal, Run, Share, Stage
 from pipelinehost_server.deployment import webhooks
@@ -413,6 +416,29 @@ def test_a_clock_that_jumps_does_no_harm(bed: Bed, receiver: Receiver) -> None:
         receiver.wait(lambda got, n=count: len(got) > n)  # type: ignore[misc]  # n is bound
     receiver.mode("204")
     found(bed, run, told)
+
+
+def test_the_cli_says_what_became_of_a_webhook(bed: Bed, receiver: Receiver, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text(bed.token)
+
+    def show(*words: str) -> str:
+        command = ["--host", str(bed.host.address), "--token-file", str(file), *words]
+        shown = CliRunner().invoke(cli, command, standalone_mode=False, env={"COLUMNS": "200"})
+        assert shown.exception is None
+        return shown.output
+
+    receiver.mode("500")
+    run = found(bed, waits(bed), lambda r: r.gates[0].delivery.attempts >= 2)
+    assert re.search(r"answered 500 \(\d+ attempts\)", show("run", "show", run.name))
+    receiver.mode("204")
+    run = found(bed, run, told)
+    assert re.search(r"WEBHOOK.*\n.*told \S", show("run", "show", run.name))
+    assert bed.call("GetHost", api.GetHostRequest()).webhook_key in show("host")
+    kept = show("get", "pipeline", "sales")
+    assert f"webhook: {receiver.url}" in kept
+    (tmp_path / "same.yaml").write_text(kept)
+    assert "changed" not in show("apply", "-f", str(tmp_path / "same.yaml"), "--dry-run")
 
 
 # Where to

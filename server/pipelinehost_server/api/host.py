@@ -772,7 +772,7 @@ def _require_gates(reads: Reads, caller: Caller, stored: Pipeline, fresh: Pipeli
 
 
 def _require_webhooks(reads: Reads, caller: Caller, fresh: Pipeline, stored: Pipeline) -> None:
-    """Lets only administrators say whom the host tells; others keep a gate with its webhook, or drop both."""
+    """Lets only administrators say whom the host tells; others leave the webhook of a gate as it is."""
 
     def told(pipeline: Pipeline) -> dict[tuple[str, Gate.Kind], str]:
         return {(stage.name, gate.kind): gate.webhook for stage in pipeline.stages for gate in stage.gates}
