@@ -143,18 +143,18 @@ def come_to(reads: Reads, run: Run, now: int) -> list[Event]:
     return [event]
 
 
-def before_import(reads: Reads, run: Run, now: int) -> list[Event]:
+def before_import(tx: Transaction, run: Run, now: int) -> list[Event]:
     """Let a validated run come to all that it may have to wait for before it asks for its target.
 
     First the approval gate, then its time, then the pre-deployment gate. Who waits at that last gate
     already stays there: what has been decided stands.
     """
     approval, last = gates.BEFORE_IMPORT
-    if not gates.stands(reads, run, approval):
-        return gates.come_to(reads, run, (approval,), now)
-    if not _asked_last(run, last) and wait_of(reads, run, now) is not None:
-        return come_to(reads, run, now)
-    return gates.come_to(reads, run, (last,), now)
+    if not gates.stands(tx, run, approval):
+        return gates.come_to(tx, run, (approval,), now)
+    if not _asked_last(run, last) and wait_of(tx, run, now) is not None:
+        return come_to(tx, run, now)
+    return gates.come_to(tx, run, (last,), now)
 
 
 def _asked_last(run: Run, last: Gate.Kind) -> bool:
