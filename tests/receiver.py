@@ -109,6 +109,10 @@ class Handler(BaseHTTPRequestHandler):
             os._exit(1)
         elif word == "hang":
             time.sleep(60)
+        elif word == "late":
+            time.sleep(0.5)
+            self.send_response(204)
+            self.end_headers()
         elif word == "drip":
             for letter in b"HTTP/1.1 200 OK\r\nx: " + b"y" * 10_000:
                 self.wfile.write(bytes([letter]))

@@ -129,7 +129,7 @@ def test_the_receiver_refuses_what_is_changed_or_old_and_does_nothing_twice(
         headers = {k: v for k, v in request["headers"].items() if k.startswith("webhook-")}
         return post(port, {**headers, **changed}, request["body"])
 
-    with program(bed, tmp_path, RECEIVER, str(port)):
+    with program(bed, tmp_path, RECEIVER, str(port)) as log:
         listening(port)
         wrong = good["headers"]["webhook-signature"]
         forged = base64.b64encode(b"x" * 64).decode()
@@ -148,6 +148,7 @@ def test_the_receiver_refuses_what_is_changed_or_old_and_does_nothing_twice(
         assert sent(good) == 204, "the same again"
         assert len(bed.events()) == count
         assert len(done.gates[0].decisions) == 1
+        assert second.name not in log.read_text(), "it was not even tried"
 
 
 def test_what_the_receiver_could_not_do_comes_again(bed: Bed, tmp_path: Path) -> None:

@@ -315,10 +315,11 @@ def test_a_run_that_was_rejected_before_its_receiver_answered_can_be_watched(
         stream = bed.stream("WatchRun", api.WatchRunRequest(name=run.name))
         first = next(stream)
         ended = ada.reject(run.name, comment="no")
-        assert [r.run.state for r in stream if r.HasField("run")] == [Run.STATE_REJECTED]
+        last = [r for r in stream if r.HasField("run")]
+        assert [r.run.state for r in last] == [Run.STATE_REJECTED]
         run = found(bed, run, lambda r: r.revision > ended.revision)
         assert notified(bed, run) == ["the webhook did not answer within 0.8 seconds"]
-        for token in ("", first.resume_token):
+        for token in ("", first.resume_token, last[0].resume_token):
             watched = bed.call("WatchRun", api.WatchRunRequest(name=run.name, resume_token=token))
             assert watched[-1].run == run
 
@@ -332,6 +333,20 @@ def test_what_was_noted_is_not_lost_to_who_has_the_run_in_hands(bed: Bed, receiv
     until(bed, run, Run.STATE_SUCCEEDED)
     done = found(bed, run, lambda r: r.gates[0].delivery.attempts == 1)
     assert (done.state, done.gates[0].state) == (Run.STATE_SUCCEEDED, GateStatus.STATE_APPROVED)
+
+
+def test_who_saves_an_older_copy_of_a_run_does_not_undo_what_was_noted(bed: Bed, receiver: Receiver) -> None:
+    run = found(bed, waits(bed), told)
+
+    def job(tx: Any) -> None:
+        _, epoch = tx.claim_run(run.name)
+        older = Run.FromString(run.SerializeToString())
+        older.gates[0].ClearField("delivery")
+        older.revision -= 1
+        tx.save_run(older, [], epoch=epoch)
+
+    bed.thread.run(bed.store.write(job))
+    assert bed.call("GetRun", api.GetRunRequest(name=run.name)) == run
 
 
 # Gates that are opened again
@@ -356,6 +371,18 @@ def test_a_gate_that_is_opened_again_is_told_anew(bed: Bed, receiver: Receiver) 
         client.approve(run.name, bound_sha256=second["bound_sha256"])
     until(bed, run, Run.STATE_SUCCEEDED)
     assert len(notified(bed, run)) == 2
+
+
+def test_a_late_yes_to_what_has_changed_is_no_yes_to_the_new(bed: Bed, receiver: Receiver) -> None:
+    receiver.mode("late")
+    run = waits(bed)
+    receiver.wait(lambda got: len(got) == 1)
+    receiver.mode("500")
+    change(bed, timeout_seconds=7200)
+    run = found(bed, run, lambda r: r.gates[0].delivery.error == "answered 500")
+    assert not told(run)
+    assert pending(bed)
+    assert len({r["headers"]["webhook-id"] for r in receiver.got()}) == 2
 
 
 def test_only_the_newest_is_told_in_order(bed: Bed, receiver: Receiver) -> None:

@@ -235,8 +235,7 @@ def _waiting_at(reads: Reads, delivery: Delivery) -> GateStatus | None:
     run = reads.run(delivery.run)
     if kept is None or kept.id != delivery.id or run is None or run.state != Run.STATE_AWAITING_GATE:
         return None
-    found = _status(run, delivery)
-    return found if found is not None and found.state == GateStatus.STATE_WAITING else None
+    return _status(run, delivery)
 
 
 def _status(run: Run, delivery: Delivery) -> GateStatus | None:
