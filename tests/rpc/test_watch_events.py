@@ -15,7 +15,17 @@ from tests.rpc.test_watch import refusal
 from pipelinehost import Client, errors
 from pipelinehost.status import from_rpc_error
 from pipelinehost.v1 import pipeline_host_pb2 as api
-from pipelinehost.v1.resources_pb2 import Environment, Event, Gate, Pipeline, Principal, Run, Share, Stage
+from pipelinehost.v1.resources_pb2 import (
+    Environment,
+    Event,
+    Freeze,
+    Gate,
+    Pipeline,
+    Principal,
+    Run,
+    Share,
+    Stage,
+)
 from pipelinehost_server.api.watch import Watch
 from pipelinehost_server.events import Feed
 
@@ -110,6 +120,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
         run = bed.call("Deploy", request)
         happen(bed, slug)
         bed.call("CancelRun", api.CancelRunRequest(name=run.name))
+    for name, scope in (
+        ("all", ""),
+        ("sales", "pipelines/sales"),
+        ("other", "pipelines/other"),
+        ("gone", ""),
+    ):
+        freeze = Freeze(name=f"freezes/{name}", scope=scope, reason="the audit")
+        bed.call("CreateFreeze", api.CreateFreezeRequest(freeze=freeze))
+    bed.call("DeleteFreeze", api.DeleteFreezeRequest(name="freezes/gone"))
     bed.call("DeletePipeline", api.DeletePipelineRequest(name="pipelines/other"))
     yield bed
     bed.close()
@@ -130,13 +149,13 @@ def test_a_watch_shows_what_a_list_shows(world: Bed, role: str, relation: str) -
     if role == "ADMINISTRATOR":
         assert seen == everything
     elif relation == "hidden" or (relation == "restorer" and role != "MAKER"):
-        assert seen == []
+        assert subjects == {"freezes/all"}
     elif relation == "restorer":
-        assert {s.partition("/")[0] for s in subjects} == {"runs"}
-        assert len(subjects) == 1, "their own restore only"
+        assert subjects - {"freezes/all"} == {s for s in subjects if s.startswith("runs/")}
+        assert len(subjects) == 2, "their own restore only"
     else:
-        assert "pipelines/sales" in subjects
-        assert len(subjects) == 2, "the pipeline, and the one run of it"
+        assert {"pipelines/sales", "freezes/all", "freezes/sales"} < subjects
+        assert len(subjects) == 4, "and the one run of the pipeline"
 
 
 def test_a_token_leads_over_hidden_events_and_on(world: Bed) -> None:
@@ -153,6 +172,18 @@ def test_a_token_leads_over_hidden_events_and_on(world: Bed) -> None:
     visible = happen(world, "sales")
     for place in (first.resume_token, response.resume_token):
         assert [e.sequence for e in watched(world, token, after=place)] == [visible]
+
+
+def test_a_freeze_is_news_to_who_sees_what_it_freezes(two: Bed) -> None:
+    stream = two.stream("WatchEvents", api.WatchEventsRequest(), token=two.ada)  # type: ignore[attr-defined]  # set by the fixture
+    next(stream)
+    for scope in ("pipelines/sales", "pipelines/known", ""):
+        freeze = Freeze(name=f"freezes/f{scope[-5:-3]}", scope=scope, reason="the audit")
+        two.call("CreateFreeze", api.CreateFreezeRequest(freeze=freeze))
+    created = [e.sequence for e in two.events() if e.kind == Event.KIND_FREEZE_CREATED]
+    marker = happen(two, "known")
+    assert until(stream, marker) == [*created[1:], marker]
+    stream.cancel()
 
 
 def test_without_a_role_nothing_is_watched(world: Bed) -> None:

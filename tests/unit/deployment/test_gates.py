@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 from tests.unit.deployment.conftest import Host, once
@@ -42,7 +43,7 @@ DAY = 24 * 3600 * 10**9
 PRE_EXPORT, APPROVAL, PRE_DEPLOYMENT = Gate.KIND_PRE_EXPORT, Gate.KIND_APPROVAL, Gate.KIND_PRE_DEPLOYMENT
 
 
-def gate(kind: Gate.Kind = APPROVAL, *approvers: str, **more: int) -> Gate:
+def gate(kind: Gate.Kind = APPROVAL, *approvers: str, **more: Any) -> Gate:
     return Gate(kind=kind, approvers=approvers or ("ada", "ben", "cyd"), **more)
 
 

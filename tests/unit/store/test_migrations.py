@@ -14,8 +14,8 @@ from typing import Any
 import peewee
 import pytest
 
-from pipelinehost.v1.resources_pb2 import Event, Freeze, GateNote
-from pipelinehost_server.store import Store, StoreTooNew, migrations, tables
+from pipelinehost.v1.resources_pb2 import Event, Freeze, Gate, GateNote
+from pipelinehost_server.store import Delivery, Store, StoreTooNew, migrations, tables
 
 Peek = Callable[..., list[tuple[object, ...]]]
 
@@ -100,6 +100,31 @@ async def test_a_store_of_gates_gets_freezes(
     assert store.reads.freezes_of("", "pipelines/p/stages/s") == [made]
     assert store.reads.freezes_under("pipelines/p") == [made]
     assert [n.note for n in store.reads.gate_notes("runs/1")] == ["kept"]
+    assert store.reads.last_sequence() == 1
+    await store.close()
+
+
+@pytest.mark.parametrize("version", [3, 4])
+async def test_a_store_of_gates_or_freezes_gets_deliveries(
+    version: int, tmp_path: Path, peek: Peek, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions = migrations.VERSIONS
+    with monkeypatch.context() as patched:
+        patched.setattr(migrations, "VERSIONS", versions[:version])
+        before = Store(tmp_path)
+        await before.open()
+        await before.write(lambda tx: tx.append(Event(message="kept")))
+        await before.close()
+    assert peek("PRAGMA user_version") == [(version,)]
+    store = Store(tmp_path)
+    await store.open()
+    assert store.reads.deliveries() == []
+    first, second = (Delivery("runs/1", f"msg_{n}", Gate.KIND_APPROVAL, n, b"{}") for n in (1, 2))
+    for made in (first, second):
+        await store.write(lambda tx, made=made: tx.put_delivery(made))  # type: ignore[misc]  # made is bound
+    assert (store.reads.deliveries(), store.reads.delivery("runs/1")) == (["runs/1"], second)
+    await store.write(lambda tx: tx.drop_delivery("runs/1"))
+    assert (store.reads.deliveries(), store.reads.delivery("runs/1")) == ([], None)
     assert store.reads.last_sequence() == 1
     await store.close()
 
