@@ -573,6 +573,18 @@ def test_it_goes_to_the_address_that_was_checked_with_the_name_of_the_url(
     assert asked == ["hooks.example.com"]
 
 
+def test_no_proxy_of_the_environment_is_used(
+    bed: Bed, receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = Receiver(tmp_path / "proxy")
+    address = proxy.start().partition("/hooks")[0]
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, address)
+    found(bed, waits(bed), told)
+    assert (len(receiver.got()), proxy.got()) == (1, [])
+    proxy.kill()
+
+
 def test_a_full_queue_asks_one_receiver_a_few_times_at_once(bed: Bed, receiver: Receiver) -> None:
     receiver.mode("hang")
     artifact = bed.upload(package())
