@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final, TypeVar, cast
 
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -544,9 +544,31 @@ def principal_preconditions(
     return found
 
 
-def unknown_makers(environment: Environment, principal: Callable[[str], Principal | None]) -> list[Violation]:
-    """The makers of an environment that are not there."""
-    return [
+def environment_preconditions(
+    config: Config,
+    environment: Environment,
+    others: Iterable[Environment],
+    principal: Callable[[str], Principal | None],
+) -> list[Violation]:
+    """What the host's state has against an environment.
+
+    Its makers may be missing, the host may lie in another region, and another record may have its address:
+    then one environment would be development and target, or have two queues.
+    """
+    found = [
+        _unmet(
+            ErrorReason.ERROR_REASON_ENVIRONMENT_DUPLICATE,
+            "environment.url",
+            f"{other.name} has this address: use that record in every pipeline, or delete it first",
+        )
+        for other in others
+        if environment.url and other.name != environment.name and _same_address(environment.url, other.url)
+    ]
+    found += [
+        wrong._replace(subject="environment.region")
+        for wrong in rules.region_violations(config, [environment])
+    ]
+    return found + [
         _unmet(
             ErrorReason.ERROR_REASON_RESOURCE_NOT_FOUND,
             f"environment.makers[{i}]",
@@ -555,6 +577,13 @@ def unknown_makers(environment: Environment, principal: Callable[[str], Principa
         for i, name in enumerate(environment.makers)
         if names.matches("principal", name) and principal(name) is None
     ]
+
+
+def _same_address(one: str, other: str) -> bool:
+    try:
+        return bool(other) and environment_address(one) == environment_address(other)
+    except ValueError:  # which is a violation of its own
+        return False
 
 
 def pipeline_preconditions(

@@ -145,22 +145,28 @@ class PipelineHost:
     async def create_environment(self, request: api.CreateEnvironmentRequest, caller: Caller) -> Environment:
         """Links an environment, or makes an embedded one together with its file."""
         wanted = configure.cleaned(request.environment)
-        configure.refuse(
-            configure.environment_violations(wanted), configure.unknown_makers(wanted, self._reads.principal)
-        )
         once = self.once(request, caller)
+
+        def decide(reads: Reads) -> None:
+            configure.refuse(
+                configure.environment_violations(wanted),
+                configure.environment_preconditions(
+                    self._config, wanted, reads.environments(), reads.principal
+                ),
+            )
+            _require_new(reads.environment(wanted.name))
 
         def job(tx: Transaction) -> Environment:
             if (seen := once.recall(tx)) is not None:
                 return Environment.FromString(seen)
-            _require_new(tx.environment(wanted.name))
+            decide(tx)
             made = tx.put_environment(_copy(wanted))
             tx.append(_event(Event.KIND_ENVIRONMENT_CREATED, caller, made.name, environment=made))
             once.remember(tx, made)
             return made
 
         if request.validate_only:
-            _require_new(self._reads.environment(wanted.name))
+            decide(self._reads)
             return wanted
         made = await self._store.write(job)
         if not made.url:
@@ -186,7 +192,9 @@ class PipelineHost:
             found += configure.transformations(stored, request.environment, fresh)
             configure.refuse(
                 [*found, *configure.environment_violations(fresh)],
-                configure.unknown_makers(fresh, reads.principal),
+                configure.environment_preconditions(
+                    self._config, fresh, reads.environments(), reads.principal
+                ),
             )
             if fresh.url != stored.url:
                 configure.require_unused(name, runs=reads.unfinished_runs(environment=name))

@@ -37,7 +37,7 @@ from pipelinehost_server.deployment.identities import credential_key, signs_in
 from pipelinehost_server.deployment.journal import HOST
 from pipelinehost_server.deployment.validation import environment_finding
 from pipelinehost_server.encryption import Encryption, SealBroken
-from pipelinehost_server.store import Store, Transaction
+from pipelinehost_server.store import Reads, Store, Transaction
 
 _IN_PROCESS = "http://embedded.invalid"
 """The base address of an environment in this process; it is never resolved."""
@@ -252,7 +252,10 @@ class Environments:
         )
 
     async def _recognized(self, environment: Environment, organization_id: str) -> Finding | None:
-        def job(tx: Transaction) -> None:
+        def job(tx: Transaction) -> Environment | None:
+            twin = _twin(tx, environment, organization_id)
+            if twin is not None:
+                return twin
             recorded = tx.record_organization(environment.name, environment.url, organization_id)
             if recorded is not None:
                 kind = Event.KIND_ENVIRONMENT_UPDATED
@@ -261,9 +264,17 @@ class Environments:
                     kind=kind, actor=HOST, subject=recorded.name, environment=recorded, message=told
                 )
                 tx.append(event)
+            return None
 
         if not environment.organization_id:
-            await self._store.write(job)
+            if (twin := await self._store.write(job)) is not None:
+                return finding(
+                    "ENVIRONMENT_TWICE",
+                    subject("environment", environment.name, environment.display_name),
+                    environment=rules.title(environment),
+                    name=names.slug(environment.name),
+                    other=rules.title(twin),
+                )
         elif environment.organization_id != organization_id:
             return finding(
                 "ENVIRONMENT_RESET",
@@ -487,6 +498,14 @@ class Environments:
                 remedy="Create the connection in Power Apps, in that environment; then use its id.",
                 metadata={"resource": environment.name},
             )
+
+
+def _twin(reads: Reads, environment: Environment, organization_id: str) -> Environment | None:
+    """Another record of the same linked environment, by what it said of itself."""
+    for other in reads.environments() if environment.url else ():
+        if other.name != environment.name and other.url and other.organization_id == organization_id:
+            return other
+    return None
 
 
 def _taken(environment: Environment, taken_by: str) -> Finding:

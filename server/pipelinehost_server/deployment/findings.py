@@ -256,6 +256,11 @@ CATALOGUE: dict[str, Entry] = {
         "If that was meant: take {environment} out of its pipelines, delete its record (`pipelinehost "
         "environment delete {name}`) and create it anew. If not: correct its address.",
     ),
+    "ENVIRONMENT_TWICE": Entry(
+        _ERROR,
+        "{environment} is the same environment as {other}, at another address.",
+        "Use {other} in the pipelines, and delete this record: `pipelinehost environment delete {name}`.",
+    ),
     "ENVIRONMENT_TAKEN": Entry(
         _ERROR,
         "{environment} belongs to {owner}. An environment belongs to one host at a time.",

@@ -310,6 +310,9 @@ _RECALL = text(
 )
 
 
+_MOST_ENVIRONMENTS = 1_000_000
+
+
 @functools.lru_cache(maxsize=512)
 def _page(
     kind: str, where: tuple[tuple[str, str, int], ...], column: str, descending: bool, after: bool
@@ -770,6 +773,11 @@ class Reads:
         """A name that no other store has, so that a resume token of another store can be told."""
         identity: str = self._one(_IDENTITY)
         return identity
+
+    def environments(self) -> list[resources_pb2.Environment]:
+        """All environments, by name."""
+        frames, _ = self.page("environment", limit=_MOST_ENVIRONMENTS)
+        return list(pipeline_host_pb2.ListEnvironmentsResponse.FromString(frames).environments)
 
     def recall(self, principal: str, request_id: str) -> tuple[str, bytes, bytes] | None:
         """Method, SHA-256 of the body and response of an earlier request."""

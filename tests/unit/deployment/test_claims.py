@@ -69,9 +69,10 @@ async def test_the_first_has_it_and_lets_it_go(api: WebApi) -> None:
     assert await claims.owner(api) is None
     assert (await claims.claim(api, "one")).store == "one"
     assert (await claims.claim(api, "two")).store == "one"
+    [mark] = await api.marks()
     await claims.release(api, "two")
     assert (await claims.claim(api, "one")).store == "one", "who has it has it, and leaves no second mark"
-    assert len(await api.marks()) == 1
+    assert await api.marks() == [mark], "nobody releases what is another host's"
     before = await claims.take(api, "two")
     assert before is not None
     assert before.store == "one"
@@ -214,3 +215,17 @@ async def test_the_mark_is_in_no_solution_no_difference_and_no_dependency(api: W
     assert not [s for s in await api.solutions() if "pipehost" in s.unique_name.lower()]
     [mark] = await api.marks()
     assert await api.dependants(mark.id, 380) == []
+
+
+async def test_one_environment_at_two_addresses_is_recognized(linked: Host, api: WebApi) -> None:
+    """What the host cannot know from the addresses alone."""
+    assert (await linked.environments.check("environments/qa")).findings == []
+    other = Environment(name="environments/twin", kind=Environment.KIND_TARGET, url="http://localhost:1")
+    await linked.store.write(lambda tx: tx.put_environment(other))
+    found = await linked.environments.recognize(other, api)
+    assert found is not None
+    assert (found.code, "same environment as qa" in found.cause) == ("ENVIRONMENT_TWICE", True)
+    assert recorded(linked).organization_id
+    twin = linked.store.reads.environment(other.name)
+    assert twin is not None
+    assert twin.organization_id == ""
