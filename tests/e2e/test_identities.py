@@ -154,7 +154,7 @@ def test_the_credential_of_a_stage_is_forgotten_with_what_it_was_set_for(bed: Be
             stage.CopyFrom(before.stages[0])
             if change == "address":
                 moved = client.environment("qa")
-                moved.url = bed.emulator.url("other")
+                moved.url = bed.emulator.url("dev")
                 client.update_environment(moved, ["url"])
                 moved.url, moved.etag = bed.emulator.url("qa"), ""
                 client.update_environment(moved, ["url"])

@@ -194,7 +194,7 @@ def test_a_credential_serves_its_environment_only(bed: Bed) -> None:
             bed.give("qa")
             moved = client.environment("qa")
             if change == "url":
-                moved.url = bed.emulator.url("other")
+                moved.url = bed.emulator.url("dev")
             elif change == "sign_in.tenant":
                 moved.sign_in.tenant = "evil.example"
             elif change == "sign_in.client_id":
