@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from dateutil import rrule  # type: ignore[import-untyped]  # it has no types
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipelinehost.v1.resources_pb2 import Freeze
@@ -249,6 +249,9 @@ def rules(draw: st.DrawFn) -> str:
 
 @settings(max_examples=150, deadline=None)
 @given(rules(), st.dates(date(2026, 1, 1), date(2026, 12, 31)))
+@example("FREQ=WEEKLY;INTERVAL=2;BYDAY=SU,MO", date(2026, 1, 4))  # a Sunday ends its week
+@example("FREQ=MONTHLY;INTERVAL=3", date(2026, 1, 31))
+@example("FREQ=YEARLY;BYDAY=-1FR,1MO", date(2026, 12, 25))
 def test_days_of_rules_are_those_of_dateutil(rule: str, first: date) -> None:
     start = datetime(first.year, first.month, first.day, 11)
     # To dateutil a day is its first moment; here the whole of it belongs to the rule.

@@ -249,6 +249,30 @@ async def test_a_freeze_just_before_the_import_is_sent(
     assert await host.history("qa") == ["1.0.0.0"]
 
 
+@pytest.mark.parametrize("what", ["clock", "freeze", "both"])
+async def test_an_import_that_was_sent_waits_for_nothing_any_more(
+    host: Host, clock: Clock, what: str
+) -> None:
+    """Not after a restart either: it would be let go of in the middle, and sent a second time later."""
+    await host.stop()
+    await host.start(embedded_pace=2.0)
+    run = await scheduled(host, clock)
+    clock.offset = 2 * HOUR
+    await host.until(run, lambda r: host.store.reads.output(r.name, "import.operation") is not None)
+    if what != "freeze":
+        clock.offset = -400 * DAY
+    if what != "clock":
+        await put(host, stop())
+    await asyncio.sleep(0.05)
+    assert host.store.reads.held_by("environments/qa") == run.name
+    for _ in range(2):
+        await host.stop()
+        await host.start(embedded_pace=2.0)
+    assert state(await host.ended(run)) == "SUCCEEDED"
+    assert await host.history("qa") == ["1.0.0.0"]
+    assert states(host, run).count("SCHEDULED") == 1
+
+
 async def test_an_administrator_goes_through(host: Host, clock: Clock) -> None:
     await boss(host)
     await put(host, stop(), window(clock, -HOUR, 500 * HOUR))
