@@ -18,21 +18,22 @@ from tests.unit.deployment.test_schedule import (
     Clock,
     cancel,
     clock,
+    holder,
     reschedule,
     scheduled,
     states,
+    verifying,
     waits,
 )
 
 from pipelinehost.errors import FailedPrecondition
 from pipelinehost.v1.pipeline_host_pb2 import DeployRequest, RescheduleRunRequest
 from pipelinehost.v1.resources_pb2 import Event, Freeze, Principal, Run, Step
-from pipelinehost_dataverse.solution import Table, new_manifest, write
 from pipelinehost_server import rules
 from pipelinehost_server.deployment.journal import Journal
 from pipelinehost_server.store import Transaction
 
-__all__ = ["clock"]
+__all__ = ["clock", "verifying"]
 STAGE = "pipelines/sales/stages/qa"
 BOSS = "principals/boss"
 
@@ -194,13 +195,11 @@ async def test_a_freeze_that_is_changed_or_ends_early(host: Host, clock: Clock) 
     assert state(await host.ended(run)) == "SUCCEEDED"
 
 
-async def test_a_freeze_that_begins_while_a_run_waits_for_its_target(host: Host, clock: Clock) -> None:
+async def test_a_freeze_that_begins_while_a_run_waits_for_its_target(
+    host: Host, clock: Clock, verifying: asyncio.Event
+) -> None:
     """It asks for its turn no more, lets others by, and goes on afterwards; its approvals stand."""
-    await host.stop()
-    await host.start(embedded_pace=4.0)
-    other = await host.upload(write(new_manifest("Other", "1.0", managed=True), Table("cts_other")))
-    first = await host.asked(artifact=other.name, stage="qa")
-    await host.until(first, lambda r: r.state == Run.STATE_DEPLOYING)
+    first = await holder(host)
     await guard(host, gate(APPROVAL, "ada"), gate(PRE_DEPLOYMENT, "ben"))
     run = await rests(host, await queued(host))
     await approve(host, run, "ada")
@@ -208,6 +207,7 @@ async def test_a_freeze_that_begins_while_a_run_waits_for_its_target(host: Host,
     await approve(host, run, "ben")
     await host.until(run, lambda r: r.state == Run.STATE_WAITING_FOR_TARGET)
     await put(host, stop(scope="pipelines/sales"))
+    verifying.set()
     assert state(await host.ended(first)) == "SUCCEEDED", "what is sent is not held up"
     run = await waits(host, run)
     assert (run.wait.freeze, [len(g.decisions) for g in run.gates]) == ("freezes/stop", [1, 1])

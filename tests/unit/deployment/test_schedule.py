@@ -20,6 +20,7 @@ from pipelinehost_dataverse.solution import Table, new_manifest, write
 from pipelinehost_server import rules
 from pipelinehost_server.deployment import dispatcher, schedule
 from pipelinehost_server.deployment.journal import Journal
+from pipelinehost_server.deployment.run import Execution
 
 HOUR = 3600 * 10**9
 DAY = 24 * HOUR
@@ -40,6 +41,27 @@ class Clock:
 def clock(host: Host, monkeypatch: pytest.MonkeyPatch) -> Clock:
     monkeypatch.setattr(dispatcher, "_CLOCK_SECONDS", 0.005)
     return Clock(host)
+
+
+@pytest.fixture
+def verifying(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Runs of the solution Other keep their target until this is set."""
+    go_on, real = asyncio.Event(), Execution._verify
+
+    async def verify(self: Execution) -> str:
+        if self.journal.run.solution == "Other":
+            await go_on.wait()
+        return await real(self)
+
+    monkeypatch.setattr(Execution, "_verify", verify)
+    return go_on
+
+
+async def holder(host: Host) -> Run:
+    """A run of Other that has its target."""
+    other = await host.upload(write(new_manifest("Other", "1.0", managed=True), Table("cts_other")))
+    run = await host.asked(artifact=other.name, stage="qa")
+    return await host.until(run, lambda r: host.store.reads.held_by("environments/qa") == r.name)
 
 
 async def scheduled(host: Host, clock: Clock, after: int = HOUR, **more: Any) -> Run:
@@ -226,19 +248,16 @@ async def test_no_time_any_more_is_at_once(host: Host, clock: Clock) -> None:
 
 
 async def test_a_run_that_waits_for_its_target_leaves_the_queue_for_a_later_time_only(
-    host: Host, clock: Clock
+    host: Host, clock: Clock, verifying: asyncio.Event
 ) -> None:
-    await host.stop()
-    await host.start(embedded_pace=1.0)
-    first = await host.asked(artifact=(await host.upload(package(managed=True))).name, stage="qa")
-    await host.until(first, lambda r: r.state == Run.STATE_DEPLOYING)
-    other = await host.upload(write(new_manifest("Other", "1.0", managed=True), Table("cts_other")))
-    run = await host.asked(artifact=other.name, stage="qa")
+    first = await holder(host)
+    run = await host.asked(artifact=(await host.upload(package(managed=True))).name, stage="qa")
     await host.until(run, lambda r: r.state == Run.STATE_WAITING_FOR_TARGET)
     assert state(await reschedule(host, clock, run)) == "WAITING_FOR_TARGET"
     assert host.store.reads.waiting_for("environments/qa") == [run.name]
     assert state(await reschedule(host, clock, run, HOUR)) == "SCHEDULED"
     assert host.store.reads.waiting_for("environments/qa") == []
+    verifying.set()
     assert state(await host.ended(first)) == "SUCCEEDED"
     await asyncio.sleep(0.1)
     assert state(host.store.reads.run(run.name) or Run()) == "SCHEDULED"

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from tests.unit.deployment.conftest import Host, once
 from tests.unit.deployment.test_frozen import lift, put, stop
 from tests.unit.deployment.test_gates import APPROVAL, approve, gate, guard, rests
 from tests.unit.deployment.test_run import package, state
-from tests.unit.deployment.test_schedule import Clock, clock, scheduled
+from tests.unit.deployment.test_schedule import Clock, clock, holder, scheduled, verifying
 
 from pipelinehost.errors import FailedPrecondition
 from pipelinehost.v1.pipeline_host_pb2 import DeployRequest, RestoreArtifactRequest, RetryRunRequest
 from pipelinehost.v1.resources_pb2 import Artifact, Event, Pipeline, Run, Stage
-from pipelinehost_dataverse.solution import Table, new_manifest, write
 from pipelinehost_server.deployment.journal import Journal
 from pipelinehost_server.deployment.run import keep_artifact
 from pipelinehost_server.store import Transaction
 
-__all__ = ["clock"]
+__all__ = ["clock", "verifying"]
 
 
 async def block(host: Host, name: str, reason: str = "it leaks") -> None:
@@ -92,12 +93,8 @@ async def test_a_run_that_waits_for_its_time_fails_when_its_artifact_is_blocked(
     assert state(again) == "QUEUED"
 
 
-async def test_a_run_at_a_gate_or_in_a_queue_fails_at_once(host: Host) -> None:
-    await host.stop()
-    await host.start(embedded_pace=3.0)
-    other = await host.upload(write(new_manifest("Other", "1.0", managed=True), Table("cts_other")))
-    first = await host.asked(artifact=other.name, stage="qa")
-    await host.until(first, lambda r: r.state == Run.STATE_DEPLOYING)
+async def test_a_run_at_a_gate_or_in_a_queue_fails_at_once(host: Host, verifying: asyncio.Event) -> None:
+    first = await holder(host)
     artifact = await host.upload(package(managed=True))
     queued = await host.asked(artifact=artifact.name, stage="qa")
     await host.until(queued, lambda r: r.state == Run.STATE_WAITING_FOR_TARGET)
@@ -105,8 +102,9 @@ async def test_a_run_at_a_gate_or_in_a_queue_fails_at_once(host: Host) -> None:
     waits = await rests(host, await host.asked(artifact=artifact.name, stage="qa"))
     await block(host, artifact.name)
     for run in (queued, waits):
-        assert (await host.ended(run, 2)).error.code == "ARTIFACT_BLOCKED"
+        assert (await host.ended(run, 10)).error.code == "ARTIFACT_BLOCKED"
     assert state(host.store.reads.run(first.name) or Run()) == "DEPLOYING"
+    verifying.set()
 
 
 @pytest.mark.parametrize("what", ["ARTIFACT_BLOCKED", "STAGE_HELD"])
