@@ -58,10 +58,10 @@ def verifying(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
 
 
 async def holder(host: Host) -> Run:
-    """A run of Other that has its target."""
+    """A run of Other that has its target, and its import sent: no gate is asked any more."""
     other = await host.upload(write(new_manifest("Other", "1.0", managed=True), Table("cts_other")))
     run = await host.asked(artifact=other.name, stage="qa")
-    return await host.until(run, lambda r: host.store.reads.held_by("environments/qa") == r.name)
+    return await host.until(run, lambda r: host.store.reads.output(r.name, "import.operation") is not None)
 
 
 async def scheduled(host: Host, clock: Clock, after: int = HOUR, **more: Any) -> Run:
