@@ -23,7 +23,7 @@ from google.protobuf.message import Message
 from pipelinehost import names
 from pipelinehost.errors import NotFound, PermissionDenied, Unauthenticated
 from pipelinehost.v1.errors_pb2 import ErrorReason
-from pipelinehost.v1.resources_pb2 import Artifact, Event, Identity, Principal, Run, Token
+from pipelinehost.v1.resources_pb2 import Artifact, Event, Freeze, Identity, Principal, Run, Token
 from pipelinehost_server.issuer import Issuer, NotAccepted
 from pipelinehost_server.store import VISIBLE, Kind, Operator, Reach, Reads, Store, Transaction, identity_key
 
@@ -634,7 +634,10 @@ def _relate(reads: Reads, caller: Caller, relation: Relation, name: str, field: 
             pipeline = "/".join(freeze.scope.split("/")[:2]) if freeze is not None else ""
             found = reach(reads, caller, pipeline) if pipeline else 0
             sees = found > 0 or (freeze is not None and not pipeline)
-            allowed = sees if relation is Relation.SEES else found >= _REACH.get(relation, Reach.OWN + 1)
+            allowed = sees
+            if relation is not Relation.SEES:
+                edits = found >= _REACH.get(relation, Reach.OWN + 1)
+                allowed = edits and freeze is not None and _made_by_editor(reads, freeze, pipeline)
         case "principals":
             names.parse("principal", name, field)
             own = name in caller.principals
@@ -651,6 +654,12 @@ def _relate(reads: Reads, caller: Caller, relation: Relation, name: str, field: 
         raise absent(name)
     if not allowed:
         raise _denied(f"{caller.name} may see {name}, and may not {relation.value} it")
+
+
+def _made_by_editor(reads: Reads, freeze: Freeze, pipeline: str) -> bool:
+    """Whether who made a freeze is one of those who may change its pipeline; others' hold against these."""
+    creator = caller(reads, freeze.creator)
+    return creator is not None and not creator.administrator and reach(reads, creator, pipeline) >= Reach.EDIT
 
 
 _KINDS: Final = {"environment": "environment", "artifact": "artifact", "stage": "stage", "run": "run"}

@@ -131,6 +131,9 @@ def test_files_have_holds_and_freezes(host: FakeHost, cli: Cli, tmp_path: Path) 
     file.write_text(forgetful, "utf-8")
     assert cli(f"apply -f {file}").code == 0
     assert host.pipelines["pipelines/sales"].stages[0].holds, "who forgets a hold does not lift it"
+    file.write_text(forgetful.replace("environment: qa", "environment: qa\n        holds: []"), "utf-8")
+    assert cli(f"apply -f {file}").code == 0
+    assert not host.pipelines["pipelines/sales"].stages[0].holds, "who writes that there is none lifts it"
     del host.freezes["freezes/all"]
     file.write_text("freezes:\n  - name: new\n    scope: sales/prod\n    reason: x\n", "utf-8")
     assert "+ freeze new" in cli(f"apply -f {file} --dry-run").out

@@ -73,6 +73,30 @@ def test_makers_freeze_what_they_edit_and_nothing_else(frozen: Bed) -> None:
     frozen.call("DeleteFreeze", api.DeleteFreezeRequest(name=made.name), token=tokens["owner"])
 
 
+def test_what_an_administrator_has_frozen_stays_frozen_for_makers(frozen: Bed) -> None:
+    tokens = frozen.tokens  # type: ignore[attr-defined]  # set by the fixture
+    made = create(frozen, scope=SALES)
+    own = create(frozen, "editor", name="freezes/own", scope=SALES)
+    before = frozen.snapshot()
+    for who in ("owner", "editor"):
+        for method, request in (
+            (
+                "UpdateFreeze",
+                api.UpdateFreezeRequest(freeze=Freeze(name=made.name, reason="x", end="2026-01-01T00:00")),
+            ),
+            ("DeleteFreeze", api.DeleteFreezeRequest(name=made.name)),
+        ):
+            with pytest.raises(errors.PermissionDenied):
+                frozen.call(method, request, token=tokens[who])
+    assert frozen.snapshot() == before
+    pipeline = frozen.call("GetPipeline", api.GetPipelineRequest(name=SALES))
+    del pipeline.shares[:]
+    frozen.call("UpdatePipeline", api.UpdatePipelineRequest(pipeline=pipeline))
+    with pytest.raises(errors.PermissionDenied):  # who made it may not change the pipeline any more
+        frozen.call("DeleteFreeze", api.DeleteFreezeRequest(name=own.name), token=tokens["owner"])
+    frozen.call("DeleteFreeze", api.DeleteFreezeRequest(name=own.name))
+
+
 def test_the_scope_stays_and_the_record_has_both_sides(frozen: Bed) -> None:
     made = create(frozen, scope=SALES)
     change = api.UpdateFreezeRequest(freeze=Freeze(name=made.name, scope="", reason="x"))

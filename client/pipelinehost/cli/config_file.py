@@ -12,7 +12,7 @@ import difflib
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from google.protobuf.message import Message
 from ruamel.yaml import YAML
@@ -23,7 +23,7 @@ from pipelinehost import names
 from pipelinehost.cli.console import clean, plain
 from pipelinehost.client import Client
 from pipelinehost.errors import NotFound
-from pipelinehost.v1.resources_pb2 import Environment, Freeze, Pipeline, Principal
+from pipelinehost.v1.resources_pb2 import Environment, Freeze, Pipeline, Principal, Stage
 
 _SET_BY_HOST = frozenset(
     {"etag", "create_time", "update_time", "organization_id", "taken_by", "taken_time", "creator"}
@@ -35,9 +35,12 @@ _LISTS: dict[str, type[Environment] | type[Pipeline] | type[Principal] | type[Fr
     "freezes": Freeze,
 }
 _Resource: TypeAlias = Environment | Pipeline | Principal | Freeze
+_Silent: TypeAlias = dict[str, tuple[str, ...]]
+_Staged = TypeVar("_Staged", Environment, Pipeline, Principal, Stage)
 Kind: TypeAlias = Literal["principal", "environment", "pipeline", "freeze"]
 _STAYING: dict[str, tuple[str, ...]] = {
     "Pipeline": ("owner", "shares"),
+    "Stage": ("holds",),
     "Environment": ("makers",),
     "Principal": ("disabled",),
     "Freeze": (),
@@ -57,8 +60,8 @@ class Config:
     environments: list[Environment] = field(default_factory=list)
     pipelines: list[Pipeline] = field(default_factory=list)
     freezes: list[Freeze] = field(default_factory=list)
-    silent: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """By the name of a resource, what the file leaves as it is."""
+    silent: _Silent = field(default_factory=dict)
+    """By the name of a resource or a stage, what the file leaves as it is."""
 
 
 @dataclass(frozen=True)
@@ -136,11 +139,11 @@ def _quoted(value: Any) -> Any:
 def compare(client: Client, config: Config) -> Iterator[Change]:
     """What applying the file would do, resource by resource, in the order in which they need each other."""
     for principal in sorted(config.principals, key=_late):
-        yield _compare_principal(client, principal, config.silent.get(principal.name, ()))
+        yield _compare_principal(client, principal, config.silent)
     for environment in config.environments:
-        yield _compare_environment(client, environment, config.silent.get(environment.name, ()))
+        yield _compare_environment(client, environment, config.silent)
     for pipeline in config.pipelines:
-        yield _compare_pipeline(client, pipeline, config.silent.get(pipeline.name, ()))
+        yield _compare_pipeline(client, pipeline, config.silent)
     for freeze in config.freezes:
         yield _compare_freeze(client, freeze)
 
@@ -150,7 +153,7 @@ def _late(principal: Principal) -> int:
     return principal.kind
 
 
-def _compare_principal(client: Client, wanted: Principal, silent: tuple[str, ...]) -> Change:
+def _compare_principal(client: Client, wanted: Principal, silent: _Silent) -> Change:
     try:
         there = client.principal(wanted.name)
     except NotFound:
@@ -169,7 +172,7 @@ def _compare_principal(client: Client, wanted: Principal, silent: tuple[str, ...
     )
 
 
-def _compare_environment(client: Client, wanted: Environment, silent: tuple[str, ...]) -> Change:
+def _compare_environment(client: Client, wanted: Environment, silent: _Silent) -> Change:
     try:
         there = client.environment(wanted.name)
     except NotFound:
@@ -188,7 +191,7 @@ def _compare_environment(client: Client, wanted: Environment, silent: tuple[str,
     )
 
 
-def _compare_pipeline(client: Client, wanted: Pipeline, silent: tuple[str, ...]) -> Change:
+def _compare_pipeline(client: Client, wanted: Pipeline, silent: _Silent) -> Change:
     try:
         there = client.pipeline(wanted.name)
     except NotFound:
@@ -196,10 +199,9 @@ def _compare_pipeline(client: Client, wanted: Pipeline, silent: tuple[str, ...])
             "pipeline", wanted, lambda check: client.create_pipeline(wanted, validate_only=check)
         )
     _leave(silent, there, wanted)
-    held = {s.name: s.holds for s in there.stages}
-    for stage in wanted.stages:  # who forgets a hold in a file does not lift it
-        if not stage.holds:
-            stage.holds.extend(held.get(stage.name, ()))
+    stages = {s.name: s for s in there.stages}
+    for stage in wanted.stages:
+        _leave(silent, stages.get(stage.name, Stage()), stage)
     fields = _changed_fields(there, wanted)
     wanted.etag = there.etag
     return _update(
@@ -227,11 +229,15 @@ def _compare_freeze(client: Client, wanted: Freeze) -> Change:
     )
 
 
-def _leave(silent: tuple[str, ...], there: Message, wanted: Message) -> None:
+def _left_out(resource: _Resource | Stage, written: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(k for k in _STAYING[resource.DESCRIPTOR.name] if written.get(k) in (None, ""))
+
+
+def _leave(silent: _Silent, there: _Staged, wanted: _Staged) -> None:
     kept = type(there)()
     kept.CopyFrom(there)
     for name in there.DESCRIPTOR.fields_by_name:
-        if name not in silent:
+        if name not in silent.get(wanted.name, ()):
             kept.ClearField(name)
     wanted.MergeFrom(kept)
 
@@ -371,14 +377,14 @@ class _Reader:
             at = _item_line(listed, index)
             if self._message(item, resource, at):
                 resource.name = self._full(at, key, resource.name)
-                silent = tuple(k for k in _STAYING[resource.DESCRIPTOR.name] if item.get(k) in (None, ""))
-                if silent:
-                    config.silent[resource.name] = silent
+                config.silent[resource.name] = _left_out(resource, item)
                 if resource.name in seen:
                     self.problems.append((at, f"`{names.slug(resource.name)}` stands in this file twice."))
                 seen.add(resource.name)
                 if isinstance(resource, Pipeline):
                     self._names_in(resource, at)
+                    for stage, written in zip(resource.stages, item.get("stages") or (), strict=True):
+                        config.silent[stage.name] = _left_out(stage, written)
                 if isinstance(resource, Freeze) and resource.scope:
                     resource.scope = self._scope(at, resource.scope)
                 if isinstance(resource, Environment):

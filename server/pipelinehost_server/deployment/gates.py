@@ -82,6 +82,7 @@ def bound(reads: Reads, run: Run, gate: Gate) -> str:
         str(run.overwrite_customizations),
         run.requester,
         identities.deployed_as(reads, run),
+        run.schedule_time.ToJsonString() if run.HasField("schedule_time") else "",
         gate.SerializeToString(deterministic=True).hex(),
     ]
     if gate.kind != Gate.KIND_PRE_EXPORT:

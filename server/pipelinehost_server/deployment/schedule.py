@@ -182,6 +182,8 @@ def reschedule(
 ) -> list[Event]:
     """Give a run another time, or none; one that waits for its target keeps its place if it need not wait.
 
+    Decisions at gates stand for the time that was asked for: with another one the gate is opened again.
+
     Returns:
         What happened; last that it was given another time.
 
@@ -195,8 +197,14 @@ def reschedule(
     if at is not None:
         run.schedule_time.CopyFrom(at)
     events = override(tx, run, override_reason, caller, now)
-    if run.state in (Run.STATE_SCHEDULED, Run.STATE_WAITING_FOR_TARGET, Run.STATE_DEPLOYING):
-        events += come_to(tx, run, now)
+    # What was approved was approved for the time that was asked for.
+    if (asked := gates.waiting_at(run)) is not None:
+        kinds = gates.BEFORE_IMPORT if asked.kind in gates.BEFORE_IMPORT else gates.BEFORE_EXPORT
+        events += gates.come_to(tx, run, kinds, now)
+    elif run.state in (Run.STATE_SCHEDULED, Run.STATE_WAITING_FOR_TARGET, Run.STATE_DEPLOYING):
+        approval = gates.BEFORE_IMPORT[:1]
+        passed = gates.all_stand(tx, run, approval)
+        events += come_to(tx, run, now) if passed else gates.come_to(tx, run, approval, now)
     change = RunChange(to=run.state, artifact=run.artifact, version=run.version, attempt=run.attempt)
     setattr(change, "from", run.state)
     event = Event(kind=Event.KIND_RUN_RESCHEDULED, actor=caller, subject=run.name, run=change)

@@ -385,6 +385,7 @@ MUTATIONS: dict[str, Callable[[Transaction, Run], None]] = {
     "requested version": _run(requested_version="2.0"),
     "source": _run(source_environment="environments/dev"),
     "requester": _run(requester="eve"),
+    "time": lambda tx, run: run.schedule_time.FromSeconds(1),
     "address of the target": _target(url="https://other.crm4.dynamics.com"),
     "identity of the stage": _identity,
     "organization of the target": _target(organization_id="another"),
@@ -430,13 +431,14 @@ def test_nothing_that_a_run_does_is_left_out_of_the_mutations() -> None:
     told = {
         "name", "state", "pipeline", "note", "attempt", "steps", "error", "error_count", "warning_count",
         "previous_version", "revision", "create_time", "start_time", "end_time", "gates",
-        # An approval says what, not when.
-        "schedule_time", "override_reason", "wait",
+        "override_reason",  # an administrator's leave to go through freezes, not what is done
+        "wait",
         "deployed_as",  # what holds is looked up, see "identity of the stage"
     }  # fmt: skip
     inputs = {
         "artifact", "version", "settings_sha256", "import_mode", "overwrite_customizations",
         "target_environment", "stage", "solution", "requested_version", "source_environment", "requester",
+        "schedule_time",
     }  # fmt: skip
     assert {f.name for f in Run.DESCRIPTOR.fields} == told | inputs
     assert {f.name for f in Gate.DESCRIPTOR.fields} == {

@@ -13,7 +13,7 @@ from tests.unit.deployment.conftest import Host, once
 from tests.unit.deployment.test_gates import APPROVAL, PRE_DEPLOYMENT, approve, gate, guard, rests
 from tests.unit.deployment.test_run import package, state
 
-from pipelinehost.errors import FailedPrecondition, InvalidArgument, NotFound
+from pipelinehost.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound
 from pipelinehost.v1.pipeline_host_pb2 import CancelRunRequest, RescheduleRunRequest
 from pipelinehost.v1.resources_pb2 import Event, Run, Step
 from pipelinehost_dataverse.solution import Table, new_manifest, write
@@ -207,19 +207,48 @@ async def test_the_approval_comes_before_the_time_and_the_last_gate_after_it(
     assert state(await host.ended(run)) == "SUCCEEDED"
 
 
-async def test_who_waits_at_the_last_gate_stays_there_with_another_time(host: Host, clock: Clock) -> None:
+async def test_another_time_opens_the_gate_again_that_a_run_waits_at(host: Host, clock: Clock) -> None:
     await guard(host, gate(PRE_DEPLOYMENT, required=2))
     artifact = await host.upload(package(managed=True))
     run = await rests(host, await host.asked(artifact=artifact.name, stage="qa"))
     await approve(host, run, "ada")
     changed = await reschedule(host, clock, run, HOUR)
-    assert (state(changed), len(changed.gates[0].decisions)) == ("AWAITING_GATE", 1)
-    await asyncio.sleep(0.1)
-    await approve(host, run, "ben")
+    assert (state(changed), len(changed.gates[0].decisions)) == ("AWAITING_GATE", 0)
+    with pytest.raises(Aborted):
+        await approve(host, run, "ben", bound_sha256=run.gates[0].bound_sha256)
+    await approve(host, run, "ben", bound_sha256=changed.gates[0].bound_sha256)
+    await approve(host, run, "ada")
     run = await waits(host, run)
     clock.offset = HOUR
     done = await host.ended(run)
     assert (state(done), len(done.gates[0].decisions)) == ("SUCCEEDED", 2)
+
+
+async def test_what_was_approved_for_one_time_is_asked_again_for_another(host: Host, clock: Clock) -> None:
+    await guard(host, gate(APPROVAL), gate(PRE_DEPLOYMENT, "ben"))
+    artifact = await host.upload(package(managed=True))
+    at = rules.timestamp(clock() + 5 * HOUR)
+    run = await rests(host, await host.asked(artifact=artifact.name, stage="qa", schedule_time=at))
+    await approve(host, run, "ada")
+    await waits(host, run)
+    sooner = await reschedule(host, clock, run)
+    assert (state(sooner), sooner.gates[0].kind, len(sooner.gates[0].decisions)) == (
+        "AWAITING_GATE",
+        APPROVAL,
+        0,
+    )
+    await asyncio.sleep(0.1)
+    assert await host.history("qa") == []
+    await approve(host, run, "ada")
+    run = await host.until(run, lambda r: len(r.gates) == 2)
+    later = await reschedule(host, clock, run, HOUR)
+    assert [g.kind for g in later.gates] == [APPROVAL], "the earlier gate is asked first"
+    await approve(host, run, "ada")
+    await waits(host, run)
+    clock.offset = HOUR
+    await host.until(run, lambda r: len(r.gates) == 2)
+    await approve(host, run, "ben")
+    assert state(await host.ended(run)) == "SUCCEEDED"
 
 
 async def test_another_time(host: Host, clock: Clock) -> None:
