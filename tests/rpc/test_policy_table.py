@@ -80,7 +80,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     bed.pipeline(owner="principals/team-owner", shares=shares)
     line = Freeze(name="freezes/line", scope="pipelines/sales", reason="x", time_zone="UTC")
     line.start, line.end = "2999-01-01T00:00", "2999-01-02T00:00"
-    bed.call("CreateFreeze", api.CreateFreezeRequest(freeze=line))
+    editor = next(p for p in people if (p.role, p.relation) == ("MAKER", "edit"))
+    bed.call("CreateFreeze", api.CreateFreezeRequest(freeze=line), token=editor.token)
     artifact = bed.upload(package()).name
     run = bed.call(
         "Deploy",

@@ -88,11 +88,11 @@ def test_a_status_fits_into_the_trailers_that_every_client_accepts() -> None:
 
 def test_a_reason_of_a_newer_host_keeps_its_name() -> None:
     status = status_pb2.Status(code=code_pb2.FAILED_PRECONDITION, message="Freeze.")
-    status.details.add().Pack(error_details_pb2.ErrorInfo(reason="STAGE_FROZEN", domain="pipelinehost"))
+    status.details.add().Pack(error_details_pb2.ErrorInfo(reason="MOON_TOO_FULL", domain="pipelinehost"))
     error = from_status(status)
     assert isinstance(error, FailedPrecondition)
     assert error.reason == ErrorReason.ERROR_REASON_UNSPECIFIED
-    assert error.reason_name == "STAGE_FROZEN"
+    assert error.reason_name == "MOON_TOO_FULL"
 
 
 def test_the_info_of_another_domain_is_not_ours() -> None:
