@@ -407,6 +407,28 @@ def test_applying_a_file_a_second_time_changes_nothing(
     assert {method for method, _ in host.calls[calls:]} == {"GetPipeline", "GetEnvironment"}
 
 
+def test_apply_names_what_is_refused(host: FakeHost, cli: Callable[[str], Ended], tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text(CONFIG, encoding="utf-8")
+    wrong = errors.InvalidArgument(ErrorReason.ERROR_REASON_INVALID_FIELD, "url: no address")
+    host.failures["CreateEnvironment"] = [wrong]
+    ended = cli("apply -f x.yaml")
+    assert (ended.code, "error: environment test: url: no address" in ended.err) == (1, True), ended.err
+
+
+def test_apply_takes_no_package_for_a_file(
+    host: FakeHost, cli: Callable[[str], Ended], tmp_path: Path
+) -> None:
+    (tmp_path / "x.zip").write_bytes(b"PK\x03\x04\xb2\xff")
+    ended = cli("apply -f x.zip")
+    assert (ended.code, "x.zip: is no YAML" in ended.err) == (1, True), ended.err
+
+
+def test_events_of_an_actor_by_id(host: FakeHost, cli: Callable[[str], Ended]) -> None:
+    for said, asked in (("ada", "principals/ada"), ("principals/ada", "principals/ada"), ("host", "host")):
+        assert cli(f"event list --actor {said}").code == 0
+        assert host.seen("ListEvents")[-1].filter == f'actor = "{asked}"'
+
+
 def test_a_file_leaves_who_may_what_as_it_is_until_it_says_otherwise(
     host: FakeHost, cli: Callable[[str], Ended], tmp_path: Path
 ) -> None:
@@ -605,5 +627,7 @@ def test_a_run_at_a_gate(host: FakeHost, cli: Callable[[str], Ended]) -> None:
     assert ended.code == RUN_FAILED
     assert "Rejected" in ended.err
     assert "ada rejected it: late" in ended.err
+    run.gates[0].decisions.add(principal="ada", comment="late")
+    assert "yes ben: fine; no ada: late; 1 of 2" in cli("run show 01jd0000000000000000000001").out
     host.gate_notes.append(GateNote(run=run.name, kind=gate.kind, principal="ada", note="careful"))
     assert "careful" in cli("run notes 01jd0000000000000000000001").out

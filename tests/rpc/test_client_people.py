@@ -59,6 +59,7 @@ def test_from_a_new_person_to_a_shared_pipeline(idle: Bed, shell: Shell) -> None
     assert shell.run("pipeline", "list", "-o", "name").stdout.strip() == "pipelines/sales"
     denied = shell.run("pipeline", "share", "sales", "ada", "--edit", fails=True)
     assert isinstance(denied.exception, errors.PermissionDenied)
+    assert "Ask an administrator of the host to do it" in denied.exception.remedy
     shell.admin(idle, "pipeline", "share", "sales", "ada", "--edit")
     shell.admin(idle, "pipeline", "share", "sales", "team", "--remove")
     stored = idle.call("GetPipeline", api.GetPipelineRequest(name="pipelines/sales"))
@@ -126,3 +127,28 @@ def test_a_file_lets_nobody_in_again_without_saying_so(idle: Bed, shell: Shell) 
     assert idle.call("GetPrincipal", ada).disabled
     shell.admin(idle, "apply", "-f", "-", text=file + "    disabled: false\n")
     assert not idle.call("GetPrincipal", ada).disabled
+
+
+def test_a_dry_run_of_a_new_team(idle: Bed, shell: Shell) -> None:
+    file = """principals:
+  - {name: ada, kind: person, role: maker}
+  - {name: team, kind: group, role: user, members: [ada]}
+environments:
+  - {name: new-dev, kind: development, makers: [team]}
+  - {name: new-qa, kind: target, makers: [ada]}
+pipelines:
+  - name: fresh
+    owner: ada
+    shares: [{principal: team, access: run}]
+    development_environments: [new-dev]
+    stages: [{name: qa, environment: new-qa, gates: [{kind: approval, approvers: [team]}]}]
+"""
+    told = shell.admin(idle, "apply", "--dry-run", "-f", "-", text=file)
+    made = ["principal ada", "principal team", "environment new-dev", "environment new-qa", "pipeline fresh"]
+    assert told.splitlines() == [f"+ {one}" for one in made]
+    assert "ada" not in shell.admin(idle, "principal", "list")
+    lone = "principals:\n  - {name: lone, kind: group, role: user, members: [gone]}\n"
+    arguments = ("--host", shell.address, "apply", "--dry-run", "-f", "-")
+    refused = shell.run(*arguments, token=idle.token, text=lone, fails=True).exception
+    assert isinstance(refused, errors.FailedPrecondition)
+    assert refused.message.startswith("principal lone: principal.members[0]: there is no principals/gone")

@@ -148,6 +148,21 @@ def compare(client: Client, config: Config) -> Iterator[Change]:
         yield _compare_freeze(client, freeze)
 
 
+def needs(config: Config) -> dict[str, set[str]]:
+    """Which other resources each resource of the file names."""
+    named = {p.name: {*p.members, p.person} for p in config.principals}
+    named |= {e.name: {*e.makers} for e in config.environments}
+    for pipeline in config.pipelines:
+        named[pipeline.name] = {
+            pipeline.owner,
+            *(share.principal for share in pipeline.shares),
+            *pipeline.development_environments,
+            *(stage.environment for stage in pipeline.stages),
+            *(name for stage in pipeline.stages for gate in stage.gates for name in gate.approvers),
+        }
+    return named | {f.name: {"/".join(f.scope.split("/")[:2])} for f in config.freezes}
+
+
 def _late(principal: Principal) -> int:
     """Persons before their services, and both before their groups."""
     return principal.kind

@@ -15,6 +15,7 @@ from pipelinehost.cli import config_file
 from pipelinehost.cli.commands import options
 from pipelinehost.cli.commands.session import Command, Session, pass_session
 from pipelinehost.cli.console import clean, err, out, show
+from pipelinehost.errors import PipelineHostError
 
 
 @click.command("apply", cls=Command)
@@ -49,21 +50,25 @@ def apply_command(session: Session, path: Path, dry_run: bool) -> None:
             - name: qa
               environment: qa
     """
-    text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8-sig")
-    config = config_file.read(text, "stdin" if str(path) == "-" else str(path))
+    source = "stdin" if str(path) == "-" else str(path)
+    try:
+        text = sys.stdin.read() if source == "stdin" else path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise config_file.ConfigError(f"{source}: is no YAML: it is not UTF-8 text.") from error
+    config = config_file.read(text, source)
     client, writer = session.client, out()
-    there: set[str] = set()
-    if dry_run:
-        there = {e.name for e in client.environments()} | {p.name for p in client.pipelines()}
     counts = {"create": 0, "update": 0, "nothing": 0}
-    needed = {
-        p.name: {*p.development_environments, *(s.environment for s in p.stages)} for p in config.pipelines
-    }
-    needed |= {f.name: {"/".join(f.scope.split("/")[:2])} - {""} for f in config.freezes}
+    needed, missing = config_file.needs(config), set[str]()
     for change in config_file.compare(client, config):
-        # The host cannot check what uses environments or pipelines that are yet to be made.
-        if change.action != "nothing" and not (dry_run and needed.get(change.name, set()) - there):
-            change.do(dry_run)
+        # The host cannot check what uses things that this file is yet to make.
+        if change.action != "nothing" and not (dry_run and needed[change.name] & missing):
+            try:
+                change.do(dry_run)
+            except PipelineHostError as error:
+                error.message = f"{change.kind} {names.slug(change.name)}: {error.message}"
+                raise
+        if dry_run and change.action == "create":
+            missing.add(change.name)
         counts[change.action] += 1
         _print_change(writer, change)
     would = "would be " if dry_run else ""

@@ -117,7 +117,7 @@ def deploy(
     pipeline, deployment = _deployment(client, _DeployArguments(**arguments))  # type: ignore[typeddict-item] # click's
     started = client.deploy(pipeline, **deployment)
     if arguments["at"] is not None:
-        err().print(f"scheduled: not before {options.both(arguments['at'])}")
+        err().print(options.scheduled(arguments["at"]))
     return follow(client, started, form, wait=wait, timeout=timeout)
 
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import click
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from pipelinehost import names
 from pipelinehost.cli import record_file
 from pipelinehost.cli.commands import options
 from pipelinehost.cli.commands.session import Group, Session, pass_session
@@ -75,6 +76,12 @@ _EVENTS: list[Column[Event]] = [
 ]
 
 
+def _principal(context: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    if value is None or value == "host" or "/" in value:
+        return value
+    return names.principal(value)
+
+
 def _selected(command: F) -> F:
     """The options that select events."""
     for option in reversed(
@@ -83,7 +90,7 @@ def _selected(command: F) -> F:
             click.option(
                 "--kind", type=click.Choice(_KINDS, case_sensitive=False), help="Only of this kind."
             ),
-            click.option("--actor", help="Only of this person, or of the host."),
+            click.option("--actor", callback=_principal, help="Only of this person, or of the host."),
             options.filtered,
         )
     ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from pipelinehost import names
 from pipelinehost.client import Client
 from pipelinehost.v1.resources_pb2 import Pipeline
 
+_SHAPE = re.compile(r"\d{4}-\d\d-\d\d")
 F = TypeVar("F", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
 """Where to write."""
@@ -26,18 +28,29 @@ def _time(context: click.Context, param: click.Parameter, value: str | None) -> 
     if value is None:
         return None
     try:
-        return dt.datetime.fromisoformat(value).astimezone()
-    except (ValueError, OverflowError):
-        told = f"{value!r} is no time like 2026-12-27T06:00 or 2026-12-27T06:00+01:00."
+        said = dt.datetime.fromisoformat(value)
+        meant = said.astimezone()
+    except (ValueError, OverflowError) as error:
+        why = f" ({error})" if _SHAPE.match(value) else ""
+        told = f"{value!r} is no time like 2026-12-27T06:00 or 2026-12-27T06:00+01:00{why}."
         raise click.BadParameter(told, context, param) from None
+    if said.tzinfo is None and meant.replace(tzinfo=None) != said:
+        told = (
+            f"{value!r} is skipped in your zone: clocks are put forward then. Say another time, or an offset."
+        )
+        raise click.BadParameter(told, context, param)
+    return meant
 
 
 at = click.option("--at", metavar="TIME", callback=_time, help="Not before; with an offset, or of your zone.")
 
 
-def both(at: dt.datetime) -> str:
-    """A time in the user's zone and in UTC."""
-    return f"{at.isoformat(timespec='seconds')} ({at.astimezone(dt.UTC):%Y-%m-%dT%H:%M:%SZ})"
+def scheduled(at: dt.datetime) -> str:
+    """Says when a run may go on, in the user's zone and in UTC; or that the time has passed."""
+    both = f"{at.isoformat(timespec='seconds')} ({at.astimezone(dt.UTC):%Y-%m-%dT%H:%M:%SZ})"
+    if at <= dt.datetime.now(dt.UTC):
+        return f"{both} has passed: the run goes on now"
+    return f"scheduled: not before {both}"
 
 
 def stage_of(client: Client, text: str) -> tuple[Pipeline, str]:

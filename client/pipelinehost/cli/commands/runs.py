@@ -149,7 +149,7 @@ def _decisions(gate: Any) -> str:
         f"{'yes' if d.approved else 'no'} {d.principal}{f': {d.comment}' if d.comment else ''}"
         for d in gate.decisions
     ]
-    return "; ".join([*told, f"{len(gate.decisions)} of {gate.gate.required or 1}"])
+    return "; ".join([*told, f"{sum(d.approved for d in gate.decisions)} of {gate.gate.required or 1}"])
 
 
 def _delivery(gate: Any) -> str:
@@ -215,7 +215,7 @@ def run_reschedule(
         raise click.UsageError("Say either --at TIME or --now.")
     changed = session.client.reschedule(name, at, override_reason=override_reason)
     if at is not None:
-        err().print(f"scheduled: not before {options.both(at)}")
+        err().print(options.scheduled(at))
     if changed.state == Run.STATE_SCHEDULED:
         progress.verdict(changed, err())
     result(changed, form)
