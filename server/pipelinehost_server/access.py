@@ -325,7 +325,8 @@ class Access:
         if caller.role < permission:
             raise _denied(
                 f"{caller.name} needs the role {_role(permission)} for {method.rpartition('/')[2]}, and has "
-                f"{_role(caller.role)}"
+                f"{_role(caller.role)}",
+                remedy="Ask an administrator of the host to do it, or to give you that role.",
             )
 
     def require(self, caller: Caller, method: str, request: Message, reads: Reads | None = None) -> None:
@@ -602,7 +603,7 @@ def unknown() -> Unauthenticated:
 def _relate(reads: Reads, caller: Caller, relation: Relation, name: str, field: str) -> None:
     if relation is Relation.GOVERNS or not name:
         what = f"give {field}" if name else "freeze the whole host"
-        raise _denied(f"{caller.name} may not {what}: that is for administrators")
+        raise _denied(f"{caller.name} may not {what}: that is for administrators", remedy=_ASK)
     collection = name.partition("/")[0]
     sees = allowed = False
     match collection:
@@ -666,11 +667,15 @@ _KINDS: Final = {"environment": "environment", "artifact": "artifact", "stage": 
 """What a field names; for the error where it names nothing of the kind."""
 
 
-def _denied(message: str) -> PermissionDenied:
+_ASK: Final = "Ask an administrator of the host."
+
+
+def _denied(message: str, *, remedy: str = "") -> PermissionDenied:
     return PermissionDenied(
         ErrorReason.ERROR_REASON_PERMISSION_DENIED,
         message,
-        remedy="Ask the owner of the pipeline to share it with you, or an administrator of the host.",
+        remedy=remedy
+        or "Ask the owner of the pipeline to share it with you, or an administrator of the host.",
     )
 
 

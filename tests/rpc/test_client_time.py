@@ -32,6 +32,28 @@ def test_deploy_at_a_time(host: FakeHost, cli: Cli, monkeypatch: pytest.MonkeyPa
         assert "+02:00" in ended.err
     wrong = cli("deploy ContosoSales -p sales --at tomorrow --detach")
     assert (wrong.code, "is no time like" in wrong.err) == (2, True)
+    wrong = cli("deploy ContosoSales -p sales --at 2027-02-31T00:00 --detach")
+    assert (wrong.code, "day is out of range for month" in wrong.err) == (2, True)
+    passed = cli("deploy ContosoSales -p sales --at 2020-01-31T20:00 --detach")
+    assert "(2020-01-31T18:00:00Z) has passed: the run goes on now" in passed.err
+
+
+def test_a_time_that_clocks_skip_is_refused(
+    host: FakeHost, cli: Cli, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    request.addfinalizer(time.tzset)  # after the variable is as it was
+    monkeypatch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+    time.tzset()
+    wrong = cli("deploy ContosoSales -p sales --at 2027-03-28T02:30 --detach")
+    assert (wrong.code, "is skipped in your zone" in wrong.err) == (2, True)
+    assert not host.seen("Deploy")
+    for text, utc in (
+        ("2027-03-28T02:30+01:00", "2027-03-28T01:30:00Z"),
+        ("2027-03-28T03:00", "2027-03-28T01:00:00Z"),
+        ("2027-10-31T02:30", "2027-10-31T00:30:00Z"),
+    ):
+        assert cli(f"deploy ContosoSales -p sales --at {text} --detach").code == 0
+        assert host.seen("Deploy")[-1].schedule_time.ToJsonString() == utc
 
 
 def test_reschedule(host: FakeHost, cli: Cli) -> None:
@@ -53,7 +75,8 @@ def test_a_scheduled_run_says_why_it_waits(host: FakeHost, cli: Cli) -> None:
     run.wait.freeze, run.wait.reason = "freezes/stop", "freezes/stop: an incident"
     ended = cli(f"run watch {RUN} --timeout 0.5")
     assert ended.code == 8
-    assert "scheduled: because freezes/stop: an incident" in ended.err
+    told = [line for line in ended.err.splitlines() if "scheduled: because freezes/stop: an incident" in line]
+    assert len(told) == 2, "when the watch begins, and when it is left"
     assert f"run reschedule {RUN.removeprefix('runs/')} --at TIME" in ended.err
 
 
@@ -81,6 +104,11 @@ def test_freezes(host: FakeHost, cli: Cli) -> None:
         "--stop",
     ):
         assert cli(f"freeze create {wrong}").code == 2, wrong
+    assert "has passed" not in ended.err
+    for end, passed in (("2020-01-02T00:00", True), ("2999-01-02T00:00", False)):
+        ended = cli(f"freeze create x{end[:4]} --end {end} --zone Europe/Berlin --reason x")
+        assert ("Its window has passed" in ended.err) is passed
+        assert cli(f"freeze delete x{end[:4]} -y").code == 0
     assert cli("freeze delete weekends -y").code == 0
     assert list(host.freezes) == ["freezes/stop-sales-qa"]
 
@@ -101,6 +129,7 @@ def test_hold_and_release(host: FakeHost, cli: Cli) -> None:
 
 def test_block_and_unblock(host: FakeHost, cli: Cli) -> None:
     assert cli(f'artifact block {SHA[:12]} --reason "it leaks"').code == 0
+    assert "it leaks" in cli("artifact list").out
     assert "it leaks (principals/admin)" in cli(f"artifact show {SHA[:12]}").out
     assert cli(f"artifact unblock {SHA[:12]} --reason x").code == 0
     assert [r.reason for r in host.seen("UnblockArtifact")] == ["x"]

@@ -143,6 +143,7 @@ def test_what_the_state_of_the_host_forbids_is_a_failed_precondition(sales: Bed)
         ("pipeline.stages[0].environment", "ENVIRONMENT_KIND"),
         ("pipeline.stages[1].environment", "RESOURCE_NOT_FOUND"),
     ]
+    assert "no environments/nowhere that you may use" in refused.value.violations[1].description
     assert refused.value.reason == ErrorReason.ERROR_REASON_ENVIRONMENT_KIND
 
 

@@ -154,6 +154,8 @@ class _Followed:
         """What the run waits for, if it waits."""
         if self.run.state == Run.STATE_SCHEDULED:
             return f"scheduled: {self.scheduled}"
+        if self.run.state == Run.STATE_AWAITING_GATE:
+            return _SENTENCES[Run.STATE_AWAITING_GATE]
         if self.run.state != Run.STATE_WAITING_FOR_TARGET:
             return ""
         target = names.slug(self.run.target_environment)
@@ -252,6 +254,7 @@ class _PlainView:
         self._percent = 0
         self._told = (-1, "")
         self._place = 0
+        self._waited = ""
         self._written = time.monotonic()
         self._line(run.create_time, _one_line(run))
 
@@ -271,6 +274,9 @@ class _PlainView:
             for step in run.steps:
                 if step.state == Step.STATE_RUNNING:  # it began before this watch
                     self._step(step.start_time, step)
+            if (waits := self._followed.waiting()) and waits != self._waited:
+                self._line(None, waits)
+            self._waited = waits
         elif response.HasField("heartbeat"):
             self._heartbeat(response)
         elif response.HasField("event"):

@@ -625,7 +625,10 @@ def pipeline_preconditions(
         if stored is None:
             found.append(
                 _unmet(
-                    ErrorReason.ERROR_REASON_RESOURCE_NOT_FOUND, path, f"there is no {name}: create it first"
+                    ErrorReason.ERROR_REASON_RESOURCE_NOT_FOUND,
+                    path,
+                    f"there is no {name} that you may use: create it first, "
+                    "or ask an administrator to name you among its makers",
                 )
             )
             continue

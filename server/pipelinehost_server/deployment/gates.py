@@ -342,7 +342,7 @@ def _open(tx: Transaction, run: Run, status: GateStatus, gate: Gate, digest: str
 
 def _expired(run: Run, status: GateStatus) -> Event:
     status.state = GateStatus.STATE_EXPIRED
-    waited = status.open_time.ToJsonString()
+    waited = f"{status.open_time.ToDatetime():%Y-%m-%dT%H:%M:%SZ}"
     run.error.CopyFrom(
         RunError(
             code="GATE_EXPIRED",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -285,6 +286,7 @@ async def test_a_gate_expires_by_the_clock_and_after_restarts(
     host.clock = lambda: begun + 15 * DAY
     ended = await host.ended(run)
     assert (state(ended), ended.error.code) == ("EXPIRED", "GATE_EXPIRED")
+    assert re.match(r"Since \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ 0 of ", ended.error.message), ended.error.message
     assert kinds(host, run) == ["OPENED"], "a restart opens no gate again"
     with pytest.raises(FailedPrecondition):
         await approve(host, run, "ada")

@@ -31,6 +31,7 @@ _ARTIFACTS: list[Column[Artifact]] = [
     Column("SIZE", lambda a: size(a.size)),
     Column("FROM", lambda a: names.slug(a.source_environment) or "(upload)"),
     Column("CREATED", lambda a: moment(a.create_time), lambda a: ago(a.create_time)),
+    Column("BLOCKED", lambda a: a.block.reason),
 ]
 
 

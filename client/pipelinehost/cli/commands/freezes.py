@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
 import click
 
 from pipelinehost import names
@@ -91,7 +94,7 @@ def freeze_create(
     repeat: str,
     form: str,
 ) -> None:
-    """Freeze the whole host, a pipeline or a stage: nothing is imported there.
+    r"""Freeze the whole host, a pipeline or a stage: nothing is imported there.
 
     What was sent is not held up. Runs wait for the end, and go on by themselves.
 
@@ -129,7 +132,16 @@ def freeze_create(
     )
     made = client.create_freeze(freeze)
     show([made], form, _FREEZES, one=True)
+    if end and not repeat and _passed(end, zone):
+        err().print("  Its window has passed: it freezes nothing.")
     err().print(f"  To end it: {console.program()} freeze delete {names.slug(made.name)}")
+
+
+def _passed(end: str, zone: str) -> bool:
+    try:
+        return dt.datetime.fromisoformat(end).replace(tzinfo=ZoneInfo(zone)) <= dt.datetime.now(dt.UTC)
+    except (ZoneInfoNotFoundError, ValueError):  # only the host knows this zone
+        return False
 
 
 @freeze_group.command("delete")
