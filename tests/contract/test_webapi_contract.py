@@ -239,7 +239,7 @@ async def test_a_first_import_and_what_it_leaves(tmp_path: Path, way: str, honou
             (row,) = await web.history("expenses")
             assert (row.operation, row.version, row.completed, row.succeeded) == (0, "1.0.0.0", True, True)
             later = await web.prepare_import("Expenses", Version.parse("2.0"), upgrade=True)
-            assert later.newest_history_id == row.id
+            assert later.known_history_ids == (row.id,)
             assert later.known_job_ids == (operation.import_job_id,)
             assert later.installed_version == Version.parse("1.0")
             assert later.mode is ImportMode.UPGRADE
@@ -410,6 +410,45 @@ async def test_an_import_that_never_arrived_may_be_posted_after_quiet(
                     since = seen.nothing_since
                     await asyncio.sleep(0.2)
             assert seen.verdict is Verdict.NOT_RECEIVED
+
+
+@WAYS
+@pytest.mark.parametrize("honour", [True, False])
+@pytest.mark.parametrize("received", [True, False])
+async def test_an_older_version_is_told_from_its_import_a_moment_ago(
+    tmp_path: Path, way: str, honour: bool, received: bool
+) -> None:
+    """Whoever goes back finds the first import of that version in the history, of the same second maybe."""
+    with opened(tmp_path, way, honour_import_job_id=honour, allow_downgrade=True) as place:
+        async with place.web(lambda inner: Losing(inner, received=received)) as web, place.web() as sound:
+            await installed(sound, V1)
+            await installed(sound, V2)
+            older = Version.parse("1.0")
+            intent = await web.prepare_import("Expenses", older, upgrade=False)
+            assert len(intent.known_history_ids) == 2
+            with pytest.raises(AnswerLost):
+                await web.start_import(V1, intent)
+            intent, since, quiet = (
+                ImportIntent.from_json(intent.to_json()),
+                None,
+                timedelta(seconds=1),
+            )
+            async with asyncio.timeout(10):
+                while True:
+                    seen = await web.reconcile(intent, nothing_since=since, quiet=quiet)
+                    if seen.verdict is not Verdict.UNDECIDED:
+                        break
+                    assert seen.look_again_in is not None, seen.evidence
+                    since = seen.nothing_since
+                    await asyncio.sleep(0.1)
+            if not received:
+                assert seen.verdict is Verdict.NOT_RECEIVED
+                return
+            assert seen.verdict is Verdict.FOUND
+            assert seen.operation is not None
+            assert seen.operation.import_job_id not in intent.known_job_ids
+            assert (seen.operation.import_job_id == intent.import_job_id) is honour
+            assert (await ended(web, seen.operation)).percent == 100
 
 
 async def test_an_import_by_another_is_not_taken_for_ours(place: Place) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -283,3 +284,55 @@ def test_the_disk_being_full_is_no_defect(bed: Bed, monkeypatch: pytest.MonkeyPa
     with pytest.raises(errors.ResourceExhausted) as refused:
         bed.call("GetRun", api.GetRunRequest(name="runs/01jd0000000000000000000001"))
     assert refused.value.metadata["limit"] == "disk"
+
+
+@pytest.mark.parametrize("method", ["WatchEvents", "Watch"])
+def test_a_stream_that_ends_while_its_first_response_is_on_its_way_tells_why(
+    idle: Bed, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Grpc refuses a status before the end of the write that takes the initial metadata along."""
+    whole, began = idle.host._guard._open, []  # type: ignore[union-attr]  # it has started
+
+    def opening(*arguments: Any, **named: Any) -> Any:
+        stream = whole(*arguments, **named)
+
+        def end() -> None:
+            began.append(stream.beginning)
+            stream.end(guard._stopping())
+
+        # Nothing waits between here and the first write, so it is what the next round of the loop finds.
+        asyncio.get_running_loop().call_soon(end)
+        return stream
+
+    monkeypatch.setattr(idle.host._guard, "_open", opening)
+    if method == "Watch":
+        health: Any = health_pb2_grpc.HealthStub(idle.channel)
+        watch = health.Watch(health_pb2.HealthCheckRequest(), timeout=5)
+    else:
+        watch = idle.stream(method, api.WatchEventsRequest(), timeout=5)
+    with pytest.raises(grpc.RpcError) as ended:
+        list(watch)
+    assert (ended.value.code(), began) == (grpc.StatusCode.UNAVAILABLE, [True])
+    assert ended.value.details() == "the host is stopping"
+
+
+async def test_a_first_response_that_nobody_takes_is_dropped_without_a_status() -> None:
+    gone = ErrorReason.ERROR_REASON_HOST_UNAVAILABLE
+
+    async def write(_: object) -> None:
+        await asyncio.Event().wait()
+
+    async def begin() -> None:
+        await stream.send(SimpleNamespace(write=write), object())
+
+    task = asyncio.create_task(begin())
+    stream = guard._Stream(task, 0, endless=True, foreign=False, recheck=list, expires=0)
+    await asyncio.sleep(0)
+    stream.end(errors.Unavailable(gone, "first"))
+    await asyncio.sleep(0)
+    assert not task.done(), "it is on its way, and ends when it has arrived"
+    stream.drop(errors.Unavailable(gone, "then"))
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert stream.beginning
+    assert str(stream.why) == "first"

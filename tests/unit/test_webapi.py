@@ -70,8 +70,7 @@ INTENT = ImportIntent(
     user_id=USER,
     environment_time=datetime(2026, 5, 1, 12, tzinfo=UTC),
     installed_version=None,
-    newest_history_id=None,
-    newest_history_at=None,
+    known_history_ids=(),
     known_job_ids=(),
 )
 
@@ -1049,8 +1048,7 @@ VERSIONS = st.lists(st.integers(0, 99999), min_size=1, max_size=4).map(
         user_id=st.uuids().map(str),
         environment_time=TIMES,
         installed_version=st.none() | VERSIONS,
-        newest_history_id=st.none() | st.uuids().map(str),
-        newest_history_at=st.none() | TIMES,
+        known_history_ids=st.lists(st.uuids().map(str)).map(tuple),
         known_job_ids=st.lists(st.uuids().map(str)).map(tuple),
     )
 )

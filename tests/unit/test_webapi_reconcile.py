@@ -31,8 +31,7 @@ INTENT = ImportIntent(
     user_id=OURS,
     environment_time=NOW,
     installed_version=V1,
-    newest_history_id="row-old",
-    newest_history_at=NOW - timedelta(hours=1),
+    known_history_ids=("row-old", "row-older"),
     known_job_ids=("job-old",),
 )
 
@@ -147,6 +146,11 @@ CASES: dict[str, tuple[dict[str, object], Verdict, object]] = {
         UNDECIDED,
         SOON,
     ),
+    "a history row and our only import, after another one of the same second": (
+        {"history": (replace(ROW, id="row-old", started_on=NOW), ROW), "operations": (RUNS,)},
+        FOUND,
+        ("", "op-1"),
+    ),
     "two history rows": ({"history": (ROW, replace(ROW, id="x")), "operations": (RUNS,)}, UNDECIDED, SOON),
     "something of another kind runs": (
         {"operations": (replace(RUNS, name="PublishAll", imports=False, user_id=THEIRS),)},
@@ -164,7 +168,10 @@ IGNORED: dict[str, dict[str, object]] = {
     "a job of another solution": {"jobs": (replace(JOB, solution="Service"),)},
     "a job of another version": {"jobs": (replace(JOB, version=V3),)},
     "a job from before": {"jobs": (replace(JOB, started_on=at(-3600)),)},
-    "the known history row": {"history": (replace(ROW, id="row-old", started_on=at(-3600)),)},
+    "a known history row": {"history": (replace(ROW, id="row-old"),)},
+    "all known history rows, of the same moment": {
+        "history": (replace(ROW, id="row-old", started_on=NOW), replace(ROW, id="row-older", started_on=NOW))
+    },
     "a history row from before": {"history": (replace(ROW, started_on=at(-3600)),)},
     "a history row of another version": {"history": (replace(ROW, version="3.0"),)},
     "a history row without a version": {"history": (replace(ROW, version="?"),)},
@@ -234,9 +241,7 @@ def test_an_end_in_the_future_does_not_shorten_the_wait() -> None:
 
 
 def test_a_first_import_has_no_history_to_be_newer_than() -> None:
-    intent = replace(
-        INTENT, installed_version=None, newest_history_id=None, newest_history_at=None, known_job_ids=()
-    )
+    intent = replace(INTENT, installed_version=None, known_history_ids=(), known_job_ids=())
     seen = replace(NOTHING, history=(ROW,), operations=(RUNS,), installed_version=None)
     assert decide(intent, seen, None, QUIET).verdict is FOUND
     nothing = replace(NOTHING, installed_version=None, asked_at=at(700))

@@ -362,6 +362,7 @@ class WebApi:
         user_id = records.who_am_i(Record(await answer.json(), answer)).user_id
         installed = await self.solution(solution)
         history = await self.history(solution)
+        since = answer.date() - SLACK
         jobs = await self._jobs(solution)
         replaces = upgrade and installed is not None and installed.managed
         return ImportIntent(
@@ -372,8 +373,7 @@ class WebApi:
             user_id=user_id,
             environment_time=answer.date(),
             installed_version=installed.version if installed else None,
-            newest_history_id=history[0].id if history else None,
-            newest_history_at=history[0].started_on if history else None,
+            known_history_ids=tuple(r.id for r in history if r.started_on is None or r.started_on >= since),
             known_job_ids=tuple(row.id("importjobid") for row in jobs),
         )
 

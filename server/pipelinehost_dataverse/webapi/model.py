@@ -218,8 +218,8 @@ class ImportIntent:
     environment_time: datetime
     """The environment's own clock (its Date header, in whole seconds)."""
     installed_version: Version | None
-    newest_history_id: str | None
-    newest_history_at: datetime | None
+    known_history_ids: tuple[str, ...]
+    """Rows of this solution's history that were there before and could be taken for this import's."""
     known_job_ids: tuple[str, ...]
     """Import jobs of this solution that were there before, the newest 100."""
 
@@ -234,8 +234,7 @@ class ImportIntent:
                 "user_id": self.user_id,
                 "environment_time": self.environment_time.isoformat(),
                 "installed_version": self.installed_version.text if self.installed_version else None,
-                "newest_history_id": self.newest_history_id,
-                "newest_history_at": self.newest_history_at.isoformat() if self.newest_history_at else None,
+                "known_history_ids": list(self.known_history_ids),
                 "known_job_ids": list(self.known_job_ids),
             }
         )
@@ -260,12 +259,7 @@ class ImportIntent:
                 installed_version=Version.parse(stored["installed_version"])
                 if stored["installed_version"]
                 else None,
-                newest_history_id=stored["newest_history_id"],
-                newest_history_at=(
-                    datetime.fromisoformat(stored["newest_history_at"])
-                    if stored["newest_history_at"]
-                    else None
-                ),
+                known_history_ids=tuple(str(i) for i in stored["known_history_ids"]),
                 known_job_ids=tuple(str(i) for i in stored["known_job_ids"]),
             )
         except (KeyError, TypeError, AttributeError) as error:

@@ -111,14 +111,12 @@ def _new_row(row: HistoryRow, intent: ImportIntent, since: datetime) -> bool:
         version = Version.parse(row.version)
     except ValueError:
         return False
-    newest = intent.newest_history_at
     return (
         row.operation == IMPORT
         and row.solution.casefold() == intent.solution.casefold()
         and version == intent.version
-        and row.id != intent.newest_history_id
+        and row.id not in intent.known_history_ids
         and (row.started_on is None or row.started_on >= since)
-        and (newest is None or row.started_on is None or row.started_on >= newest)
     )
 
 

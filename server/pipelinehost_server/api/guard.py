@@ -133,7 +133,57 @@ class _Stream:
     expires: float
     """When what the caller has signed in with expires, in seconds since 1970."""
     writing_since: float = 0.0
+    begun: bool = False
+    """Whether the first response is out."""
     why: PipelineHostError | None = None
+
+    async def send(self, context: Any, response: Any) -> None:
+        """Writes a response.
+
+        Raises:
+            PipelineHostError: the stream was ended while its first response was on its way.
+        """
+        self.writing_since = asyncio.get_running_loop().time()
+        await context.write(response)
+        self.writing_since, self.begun = 0.0, True
+        if self.why is not None:
+            raise self.why
+
+    @property
+    def beginning(self) -> bool:
+        """Whether the first response is on its way.
+
+        The call's initial metadata is on its way with it, and grpc counts that as sent only when the write
+        has ended. A status before that would take it along once more, which is refused, and the caller would
+        wait for an end in vain.
+        """
+        return not self.begun and self.writing_since > 0
+
+    def end(self, why: PipelineHostError) -> None:
+        """Ends the stream, as soon as a status can be sent."""
+        if self.why is None:
+            self.why = why
+            if not self.beginning:
+                self.task.cancel()
+
+    def drop(self, why: PipelineHostError) -> None:
+        """Ends the stream though a response is on its way; the call breaks off where it is the first."""
+        self.why = self.why or why
+        self.task.cancel()
+
+
+class _Watched:
+    """A context of grpc's that is written to by others, where the guard has to know when."""
+
+    def __init__(self, context: Any, stream: _Stream) -> None:
+        self._context = context
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+    async def write(self, response: Any) -> None:
+        await self._stream.send(self._context, response)
 
 
 class Guesses:
@@ -214,7 +264,7 @@ class Guard:
             if ending and foreign:
                 await asyncio.sleep(_FAREWELL_SECONDS)
             for stream in ending:
-                _end(stream, _stopping())
+                stream.end(_stopping())
 
     def _identify(self, method: str, context: Any) -> Caller:  # a grpc.aio context, or the bridge's
         sent = [value for key, value in context.invocation_metadata() or () if key == "authorization"]
@@ -304,7 +354,6 @@ class Guard:
         identify, access = self._identify, self._access
 
         async def stream(request: Any, context: Any) -> Any:
-            now = asyncio.get_running_loop().time
             opened: _Stream | None = None
             try:
                 caller = identify(path, context)
@@ -321,12 +370,10 @@ class Guard:
                 opened = self._open(recheck, endless=endless, expires=caller.until)
                 async with aclosing(handler(request, caller)) as responses:
                     async for response in responses:
-                        opened.writing_since = now()
-                        await context.write(response)
-                        opened.writing_since = 0.0
+                        await opened.send(context, response)
                     return None
             except asyncio.CancelledError:
-                if opened is None or opened.why is None:
+                if opened is None or opened.why is None or opened.beginning:
                     raise
                 opened.task.uncancel()
                 failure = opened.why
@@ -361,6 +408,7 @@ class Guard:
                     raise _malformed(request)
                 if streams:
                     opened = self._open(recheck, endless=True, foreign=True, expires=expires)
+                    context = _Watched(context, opened)
                 if not generator:
                     return await handler(request, context)
                 async with aclosing(handler(request, context)) as responses:
@@ -368,7 +416,7 @@ class Guard:
                         await context.write(response)
                 return None
             except asyncio.CancelledError:
-                if opened is None or opened.why is None:
+                if opened is None or opened.why is None or opened.beginning:
                     raise
                 opened.task.uncancel()
                 failure = opened.why
@@ -408,18 +456,18 @@ class Guard:
             try:
                 stream.recheck()
             except PipelineHostError as error:
-                _end(stream, error)
+                stream.end(error)
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         """Ends streams that are over their time or their caller's, or whose reader has stopped reading."""
         now, wall = loop.time(), time.time()
         for stream in self._streams:
             if stream.writing_since and now - stream.writing_since > _UNREAD_SECONDS:
-                _end(stream, _unread())
+                stream.drop(_unread())
             elif now > stream.until:
-                _end(stream, _renew() if stream.endless else _overdue(_STREAM_SECONDS))
+                stream.end(_renew() if stream.endless else _overdue(_STREAM_SECONDS))
             elif wall > stream.expires:
-                _end(stream, unknown())
+                stream.end(unknown())
         self._sweeping = loop.call_later(_SWEEP_SECONDS, self._sweep, loop) if self._streams else None
 
 
@@ -489,12 +537,6 @@ def _require_policy(service: ServiceDescriptor) -> None:
 
 def _nothing() -> None:
     """A public stream has nobody to lose a right."""
-
-
-def _end(stream: _Stream, why: PipelineHostError) -> None:
-    if stream.why is None:
-        stream.why = why
-        stream.task.cancel()
 
 
 async def _refuse(context: Any, error: PipelineHostError) -> Any:
