@@ -28,7 +28,9 @@ PEER: Final = ContextVar("peer", default="")
 HOST: Final = "host"
 """The actor of what the host does by itself."""
 
-_PRUNE_SECONDS = 60.0
+_PRUNE_SECONDS = 3600.0
+"""Between looks for answers that are too old, the first after the start included: a clock that was put forward
+while the host was down must not take the answers from those who ask again because it was down."""
 _KEPT: Final = 1_000
 """Most questions about what seldom changes whose answers are kept at hand."""
 
@@ -183,7 +185,7 @@ class Transaction(Reads):
         self._key: record.Key | None = None
         self._identity = ""
         self._signed_from = (1, record.START)
-        self._next_prune = 0.0
+        self._next_prune = time.monotonic() + _PRUNE_SECONDS
         self._kept: dict[tuple[str, str], list[bytes]] = {}
         self.appended: list[resources_pb2.Event] = []
         self.peer = ""

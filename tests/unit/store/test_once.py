@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -90,3 +91,21 @@ async def test_answers_are_kept_for_seven_days_and_not_for_ever(
         monkeypatch.setattr(time, "monotonic", lambda days=days: clock() + days * DAY)
         await store.write(deploy(once(request_id=f"on day {days}"), make_run()))
         assert (once().recall(store.reads) is not None) is kept
+
+
+async def test_a_clock_that_was_put_forward_takes_no_answer_from_who_asks_again(
+    tmp_path: Path, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Store(tmp_path)
+    await first.open()
+    run = await first.write(deploy(once(), make_run()))
+    await first.close()
+    real = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: real() + 400 * DAY * 10**9)
+    store = Store(tmp_path)
+    await store.open()
+    try:
+        await store.write(deploy(once(request_id="r2"), make_run()))
+        assert await store.write(deploy(once(), make_run())) == run
+    finally:
+        await store.close()
