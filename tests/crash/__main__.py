@@ -18,12 +18,15 @@ def main() -> int:
     parser.add_argument("kills", type=int, nargs="?", default=300, help="kill -9 of the host (default 300)")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**9), help="of an earlier storm")
     parser.add_argument("--pace", type=float, default=0.3, help="least seconds of an import (default 0.3)")
+    parser.add_argument("--jumps", action="store_true", help="put the host's clock 400 days forward or back")
     parser.add_argument("--folder", type=Path, help="where everything is put and left for a look at it")
     options = parser.parse_args()
     folder = options.folder or Path(tempfile.mkdtemp(prefix="crash-"))
     folder.mkdir(parents=True, exist_ok=True)
     _say(f"seed {options.seed}: the same choices again with `--seed {options.seed}`")
-    result = Storm(folder, options.kills, options.seed, pace=options.pace, say=_say).run()
+    result = Storm(
+        folder, options.kills, options.seed, pace=options.pace, jumps=options.jumps, say=_say
+    ).run()
     _tell(result)
     if result.violations:
         _say(f"everything is left in {folder}")

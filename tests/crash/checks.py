@@ -19,17 +19,29 @@ from tests.crash.record import Record
 
 from pipelinehost.v1.resources_pb2 import Event, Finding, Run, Step
 
-FINISHED = (Run.STATE_SUCCEEDED, Run.STATE_FAILED, Run.STATE_CANCELLED)
+FINISHED = (
+    Run.STATE_SUCCEEDED,
+    Run.STATE_FAILED,
+    Run.STATE_REJECTED,
+    Run.STATE_EXPIRED,
+    Run.STATE_CANCELLED,
+)
+UNFINISHED = " AND ".join(f"state != {Run.State.Name(s).removeprefix('STATE_')}" for s in FINISHED)
+"""A filter of runs."""
 _QUEUED, _VALIDATING, _WAITING = Run.STATE_QUEUED, Run.STATE_VALIDATING, Run.STATE_WAITING_FOR_TARGET
+_ASKED, _SCHEDULED = Run.STATE_AWAITING_GATE, Run.STATE_SCHEDULED
 _DEPLOYING, _UNKNOWN = Run.STATE_DEPLOYING, Run.STATE_UNKNOWN
 _CANCELLING, _CANCELLED = Run.STATE_CANCELLING, Run.STATE_CANCELLED
+_ENDED = {Run.STATE_FAILED, _CANCELLED}
 _MAY_FOLLOW = {
-    _QUEUED: {_VALIDATING, _WAITING, _DEPLOYING, Run.STATE_FAILED, _CANCELLED},
-    _VALIDATING: {_WAITING, _DEPLOYING, Run.STATE_FAILED, _CANCELLED},
-    _WAITING: {_DEPLOYING, Run.STATE_FAILED, _CANCELLED},
-    _DEPLOYING: {_UNKNOWN, _CANCELLING, Run.STATE_SUCCEEDED, Run.STATE_FAILED, _CANCELLED},
-    _CANCELLING: {_DEPLOYING, _UNKNOWN, Run.STATE_FAILED, _CANCELLED},
-    _UNKNOWN: {_DEPLOYING, _CANCELLING, Run.STATE_FAILED, _CANCELLED},
+    _QUEUED: {_VALIDATING, _ASKED, _SCHEDULED, _WAITING, _DEPLOYING, *_ENDED},
+    _VALIDATING: {_QUEUED, _ASKED, _SCHEDULED, _WAITING, _DEPLOYING, *_ENDED},
+    _ASKED: {_QUEUED, _SCHEDULED, Run.STATE_REJECTED, Run.STATE_EXPIRED, *_ENDED},
+    _SCHEDULED: {_QUEUED, _ASKED, *_ENDED},
+    _WAITING: {_ASKED, _SCHEDULED, _DEPLOYING, *_ENDED},
+    _DEPLOYING: {_QUEUED, _ASKED, _SCHEDULED, _UNKNOWN, _CANCELLING, Run.STATE_SUCCEEDED, *_ENDED},
+    _CANCELLING: {_DEPLOYING, _UNKNOWN, *_ENDED},
+    _UNKNOWN: {_DEPLOYING, _CANCELLING, *_ENDED},
     Run.STATE_FAILED: {_QUEUED},
 }
 _LASTING = {"admin-token", "key", "lock", "pipelinehost.db", "pipelinehost.db-shm", "pipelinehost.db-wal"}
@@ -46,13 +58,13 @@ def integrity(database: sqlite3.Connection) -> list[str]:
 
 def runs(database: sqlite3.Connection, where: str = "1") -> list[Run]:
     """Runs as the store has them."""
-    return [Run.FromString(_body(row[0])) for row in database.execute(f"SELECT frame FROM run WHERE {where}")]
+    return [Run.FromString(body(row[0])) for row in database.execute(f"SELECT frame FROM run WHERE {where}")]
 
 
 def leftovers(data: Path) -> Iterator[str]:
     """Files in a running host's data folder that nobody will ever use."""
     for path in data.rglob("*"):
-        if path.is_dir():
+        if not path.is_file():
             continue
         relative = path.relative_to(data)
         known = (
@@ -68,17 +80,26 @@ def leftovers(data: Path) -> Iterator[str]:
             yield f"{relative} was left behind"
 
 
-def imports(record: Record, found: Mapping[str, Run], urls: Mapping[str, str]) -> int:
-    """Hold the environments' history and import jobs against the runs; gives how many imports there were."""
+def imports(
+    record: Record, found: Mapping[str, Run], urls: Mapping[str, str], *, one_clock: bool = True
+) -> int:
+    """Hold the environments' history and import jobs against the runs; gives how many imports there were.
+
+    Args:
+        record: told what must not be.
+        found: all runs by name.
+        urls: of all environments, by name.
+        one_clock: whether host and environments had the same clock all the time.
+    """
     wanted: Counter[tuple[str, str, str]] = Counter(
         (run.target_environment, run.solution, run.version)
         for run in found.values()
         if run.state == Run.STATE_SUCCEEDED
     )
-    ended = {
-        (run.target_environment, run.solution, run.version): run.end_time.ToDatetime(UTC)
-        for run in found.values()
-    }
+    ended: dict[tuple[str, str, str], datetime] = {}
+    for run in found.values() if one_clock else ():
+        key = (run.target_environment, run.solution, run.version)
+        ended[key] = max(run.end_time.ToDatetime(UTC), ended.get(key, datetime.min.replace(tzinfo=UTC)))
     cancelled = {
         (run.target_environment, run.solution, run.version)
         for run in found.values()
@@ -159,7 +180,12 @@ def store(record: Record, told: Mapping[str, Run], database: sqlite3.Connection)
             f"runs that were {words} for a time": sum(
                 any(e.run.to == state for e in of_run[name] if e.HasField("run")) for name in kept
             )
-            for state, words in ((_UNKNOWN, "unknown"), (_CANCELLING, "being cancelled"))
+            for state, words in (
+                (_UNKNOWN, "unknown"),
+                (_CANCELLING, "being cancelled"),
+                (_ASKED, "waiting at a gate"),
+                (_SCHEDULED, "waiting for a time"),
+            )
         },
         "events": len(events),
         "watches": len(record.watched),
@@ -196,9 +222,9 @@ def _events(record: Record, database: sqlite3.Connection) -> list[Event]:
     for sequence, subject, chained, frame in database.execute(
         "SELECT sequence, subject, hash, frame FROM event ORDER BY sequence"
     ):
-        body = _body(frame)
-        event = Event.FromString(body)
-        before = hashlib.sha256(before + body).digest()
+        message = body(frame)
+        event = Event.FromString(message)
+        before = hashlib.sha256(before + message).digest()
         if (sequence, chained) != (expected, before):
             record.violated(f"the chain of events breaks at {sequence}; {expected} was due")
             before, expected = chained, sequence
@@ -223,6 +249,8 @@ def _run(record: Record, run: Run, events: Sequence[Event], database: sqlite3.Co
         say(f"ended {end} ({run.error.message}), and not {' or '.join(sorted(asked.ends))}")
     if asked is not None and run.attempt != asked.attempts:
         say(f"has {run.attempt} attempts, and {asked.attempts} were asked for")
+    if events and events[0].kind == Event.KIND_FREEZE_OVERRIDDEN:  # the leave that the request came with
+        events = events[1:]
     if not events or events[0].kind != Event.KIND_DEPLOYMENT_REQUESTED:
         say("has no event that says that it was asked for")
         return
@@ -248,7 +276,7 @@ def _run(record: Record, run: Run, events: Sequence[Event], database: sqlite3.Co
     if run.state == Run.STATE_SUCCEEDED and any(step.state not in done for step in run.steps):
         say(f"succeeded with steps {[Step.State.Name(s.state) for s in run.steps]}")
     findings = [
-        Finding.FromString(_body(frame))
+        Finding.FromString(body(frame))
         for (frame,) in database.execute("SELECT frame FROM finding WHERE run = ?", (name,))
     ]
     errors = sum(f.severity == Finding.SEVERITY_ERROR for f in findings)
@@ -258,7 +286,7 @@ def _run(record: Record, run: Run, events: Sequence[Event], database: sqlite3.Co
     if any(f.code == "SETTING_NOT_APPLIED" for f in findings):
         say("its settings did not reach the target")
     secret = database.execute("SELECT 1 FROM secret WHERE name = ?", (f"{name}/settings",)).fetchone()
-    if secret and run.state in (Run.STATE_SUCCEEDED, _CANCELLED):
+    if secret and run.state in FINISHED and run.state != Run.STATE_FAILED:
         say("the values of its settings are still there")
 
 
@@ -287,7 +315,7 @@ def _rows(url: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _body(frame: bytes) -> bytes:
+def body(frame: bytes) -> bytes:
     start = 1
     while frame[start] & 0x80:
         start += 1

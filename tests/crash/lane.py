@@ -8,21 +8,27 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
 import httpx
-from tests.crash.record import INSIDE, OUTSIDE, Asked, Record, Watched
+from tests.crash.record import INSIDE, OUTSIDE, Asked, Decided, Record, Watched
+from tests.crash.world import GATED, HASTE, HASTY, PIPELINES, REQUESTER, World, passing
 
-from pipelinehost import Cancelled, Client, DeadlineExceeded, FailedPrecondition, Unavailable
-from pipelinehost.channel import interrupted
-from pipelinehost.errors import PipelineHostError
+from pipelinehost import Client, FailedPrecondition
+from pipelinehost.client import Deployment
+from pipelinehost.errors import InvalidArgument, PermissionDenied, PipelineHostError
+from pipelinehost.v1.errors_pb2 import ErrorReason
+from pipelinehost.v1.pipeline_host_pb2 import ApproveRequest, RejectRequest
 from pipelinehost.v1.resources_pb2 import (
     Artifact,
     Connection,
     ConnectionReferenceSetting,
     DeploymentSettings,
     EnvironmentVariableSetting,
+    Event,
+    GateStatus,
     Run,
 )
 from pipelinehost_dataverse.solution import (
@@ -38,9 +44,17 @@ from pipelinehost_dataverse.solution import (
 )
 
 OFFICE = "/providers/Microsoft.PowerApps/apis/shared_office365"
-PIPELINES = ("a", "b")
 _BROKEN = {"ENVIRONMENT_UNREACHABLE", "ENVIRONMENT_ERROR"}
 """How a run may fail whose environment was killed in the middle of an answer; a retry then helps."""
+
+_MEETING = {
+    Event.KIND_RUN_STATE_CHANGED,
+    Event.KIND_RUN_RESCHEDULED,
+    Event.KIND_GATE_OPENED,
+    Event.KIND_GATE_DECIDED,
+    Event.KIND_GATE_VOIDED,
+}
+"""After which a run may need something of somebody."""
 
 T = TypeVar("T")
 
@@ -52,6 +66,7 @@ class Lane(threading.Thread):
         number: of the lane.
         seed: what its choices follow from.
         client: to the host.
+        world: what all lanes share.
         urls: where the environments outside the host's process are, by name.
         record: told of everything.
         folder: for the packages that it sends.
@@ -64,6 +79,7 @@ class Lane(threading.Thread):
         number: int,
         seed: int,
         client: Client,
+        world: World,
         urls: Mapping[str, str],
         record: Record,
         folder: Path,
@@ -74,6 +90,7 @@ class Lane(threading.Thread):
         self._number = number
         self._random = random.Random(f"{seed}/lane/{number}")
         self._client = client
+        self._world = world
         self._urls = urls
         self._record = record
         self._folder = folder
@@ -84,13 +101,21 @@ class Lane(threading.Thread):
     def run(self) -> None:
         """Go on until it is enough, or something has gone wrong."""
         sides = itertools.cycle((INSIDE, OUTSIDE) if self._number % 2 else (OUTSIDE, INSIDE))
-        journeys = (self._develop, self._develop, self._promote, self._promote, self._mend, self._cancel)
+        journeys = (
+            *(self._develop, self._promote, self._mend, self._cancel),
+            *(self._approved, self._approved, self._refused, self._expires, self._goes_back),
+            *(self._scheduled, self._scheduled, self._blocked, self._blocked_in_time),
+        )
         for side in sides:
             if self._enough():
                 return
             journey = self._random.choice(journeys)
             try:
                 journey(side, self._random.choice(PIPELINES))
+            except InvalidArgument as error:
+                if not self._too_far(error):
+                    self._record.violated(f"{self.name}, {journey.__name__}, {side}: {error!r}")
+                    return
             except Exception as error:  # noqa: BLE001 - whatever a client meets, it must not have met it
                 self._record.violated(f"{self.name}, {journey.__name__}, {side}: {error!r}")
                 return
@@ -156,29 +181,250 @@ class Lane(threading.Thread):
         artifact = self._upload(self._package(f"Dropped{self._number}", managed=True))
         asked = self._deploy(side, pipeline, {"SUCCEEDED", "CANCELLED"}, artifact=artifact.name, stage="qa")
         time.sleep(self._random.random() ** 2)
+        self._cancelled(asked)
+        self._ends(asked)
+
+    def _cancelled(self, asked: Asked) -> None:
+        """Cancel a run, however often that has to be said."""
         repeated = False
         while True:
             try:
                 told = self._client.cancel(asked.run, reason="changed my mind")
             except FailedPrecondition:
                 if not repeated:  # otherwise it may have been cancelled by the call whose answer was lost
-                    asked.ends = {"SUCCEEDED"}
+                    asked.ends -= {"CANCELLED"}
                 break
             except PipelineHostError as error:
-                if not _passing(error):
+                if not passing(error):
                     raise
                 repeated = True
             else:
                 if told.state == Run.STATE_CANCELLED:  # else the environment decides
                     asked.ends = {"CANCELLED"}
                 break
+
+    def _approved(self, side: str, pipeline: str) -> None:
+        """A solution goes through every gate there is to production."""
+        solution = f"Asked{self._number}"
+        if self._random.random() < 0.5:
+            artifact = self._upload(self._package(solution, managed=False))
+            self._ends(self._restore(side, artifact, f"{side}-dev-a"))
+            qa = self._deploy(side, GATED, solution=solution, stage="qa")
+        else:
+            artifact = self._upload(self._package(solution, managed=True))
+            qa = self._deploy(side, GATED, artifact=artifact.name, stage="qa")
+        run = self._ends(qa, self._approve)
+        if run.state == Run.STATE_SUCCEEDED:
+            asked = self._deploy(
+                side, GATED, artifact=run.artifact, stage="production", schedule_time=self._soon(0.3)
+            )
+            self._ends(asked, self._approve)
+
+    def _refused(self, side: str, pipeline: str) -> None:
+        """Somebody says no, or the maker thinks otherwise while the gate is asked."""
+        artifact = self._upload(self._package(f"Doubted{self._number}", managed=True))
+        asked = self._deploy(side, GATED, {"REJECTED GATE_REJECTED"}, artifact=artifact.name, stage="qa")
+        if self._random.random() < 0.5:
+            self._ends(asked, self._reject)
+            return
+        asked.ends = self._all({"CANCELLED"})
+        self._ends(asked, lambda asked, run: self._cancelled(asked))
+
+    def _expires(self, side: str, pipeline: str) -> None:
+        """Nobody decides in time, or somebody at the last moment."""
+        artifact = self._upload(self._package(f"Hasty{self._number}", managed=True))
+        asked = self._deploy(side, HASTY, {"EXPIRED GATE_EXPIRED"}, artifact=artifact.name)
+        if self._random.random() < 0.4:
+            self._ends(asked)
+            return
+        asked.ends = {"EXPIRED GATE_EXPIRED", "SUCCEEDED"}
+
+        def late(asked: Asked, run: Run) -> None:
+            time.sleep(self._random.uniform(0, HASTE))
+            try:
+                self._approve(asked, run)
+            except FailedPrecondition as error:
+                if error.reason != ErrorReason.ERROR_REASON_GATE_NOT_WAITING:
+                    raise
+            else:
+                asked.ends = {"SUCCEEDED"}
+
+        self._ends(asked, late)
+
+    def _goes_back(self, side: str, pipeline: str) -> None:
+        """A stage gets a newer version, and then the older one once more."""
+        artifacts = [
+            self._upload(self._package(f"Back{self._number}", managed=True, grows=True)) for _ in range(2)
+        ]
+        for artifact in (*artifacts, artifacts[0]):
+            asked = self._deploy(side, GATED, artifact=artifact.name, stage="qa")
+            if self._ends(asked, self._approve).state != Run.STATE_SUCCEEDED:
+                return
+
+    def _scheduled(self, side: str, pipeline: str) -> None:
+        """A run waits for its time, is given others, goes on at once, or is cancelled."""
+        artifact = self._upload(self._package(f"Timed{self._number}", managed=True))
+        asked = self._deploy(
+            side, pipeline, artifact=artifact.name, stage="qa", schedule_time=self._soon(1.0)
+        )
+        changes = [self._random.random() for _ in range(self._random.randrange(3))]
+
+        def meet(asked: Asked, run: Run) -> None:
+            if run.state != Run.STATE_SCHEDULED or not changes:
+                return
+            change = changes.pop()
+            time.sleep(self._random.uniform(0, 0.5))
+            if change < 0.2:
+                asked.ends = {"SUCCEEDED", "CANCELLED"}
+                self._cancelled(asked)
+                changes.clear()
+                return
+            request, at = str(uuid.uuid4()), None if change < 0.4 else self._soon(1.0)
+            override = "it cannot wait" if change > 0.8 else ""
+            try:
+                for _ in range(1 + (self._random.random() < 0.3)):
+                    self._told(
+                        lambda: self._client.reschedule(
+                            asked.run, at, override_reason=override, request_id=request
+                        )
+                    )
+            except (FailedPrecondition, InvalidArgument) as error:
+                sent = error.reason == ErrorReason.ERROR_REASON_RUN_NOT_SCHEDULABLE  # its import, meanwhile
+                if not sent and not self._too_far(error):
+                    raise
+            else:
+                self._record.count("runs given another time")
+
+        self._ends(asked, meet)
+
+    def _blocked(self, side: str, pipeline: str) -> None:
+        """What is to be approved is blocked meanwhile; afterwards it may go on where that is taken back."""
+        artifact = self._upload(self._package(f"Bad{self._number}", managed=True))
+        asked = self._deploy(
+            side, GATED, self._all({"FAILED ARTIFACT_BLOCKED"}), artifact=artifact.name, stage="qa"
+        )
+        done: list[bool] = []
+
+        def meet(asked: Asked, run: Run) -> None:
+            if not done:
+                time.sleep(self._random.uniform(0, 0.3))
+                self._block(artifact)
+                done.append(True)
+            try:  # that comes too late, or at the same time
+                self._approve(asked, self._told(lambda: self._client.run(asked.run)))
+            except FailedPrecondition as error:
+                if error.reason != ErrorReason.ERROR_REASON_GATE_NOT_WAITING:
+                    raise
+
+        if self._ends(asked, meet).error.code != "ARTIFACT_BLOCKED":
+            return
+        if self._random.random() < 0.5:
+            return
+        self._told(lambda: self._client.unblock(artifact.name, reason="it was another one"))
+        asked.ends = self._all({"SUCCEEDED"})
+        self._retry(asked)
+        self._ends(asked, self._approve)
+
+    def _blocked_in_time(self, side: str, pipeline: str) -> None:
+        """An artifact is blocked while it is on its way: it arrives, or it does not."""
+        artifact = self._upload(self._package(f"Late{self._number}", managed=True))
+        asked = self._deploy(
+            side, pipeline, {"SUCCEEDED", "FAILED ARTIFACT_BLOCKED"}, artifact=artifact.name, stage="qa"
+        )
+        time.sleep(self._random.random() ** 2)
+        self._block(artifact)
         self._ends(asked)
+        try:
+            again = self._deploy(side, pipeline, set(), artifact=artifact.name, stage="production")
+        except FailedPrecondition as error:
+            if "ARTIFACT_BLOCKED" not in {v.code for v in error.violations}:
+                raise
+        else:
+            self._record.violated(f"{again.run} was accepted, and its artifact is blocked")
+
+    # What people do with runs that wait.
+
+    def _approve(self, asked: Asked, run: Run) -> None:
+        """Let one of those who may say yes to what a run asks now; others and the requester try, too.
+
+        Raises:
+            FailedPrecondition: the gate waits no more.
+        """
+        status = _asks(run)
+        if status is None:
+            return
+        already = {_short(decision.principal) for decision in status.decisions}
+        left = [name for a in status.gate.approvers if (name := _short(a)) not in {*already, REQUESTER}]
+        if not left:  # it was read between the last approval and what comes of it
+            return
+        if self._random.random() < 0.3:
+            time.sleep(self._random.uniform(0, 0.6))
+        if self._random.random() < 0.15:
+            self._in_vain(run, status, self._client)
+        if already and self._random.random() < 0.3:
+            self._in_vain(run, status, self._world.approvers[min(already)])
+        self._decides(run, status, self._random.choice(left), yes=True)
+
+    def _reject(self, asked: Asked, run: Run) -> None:
+        """Let one of those who may say no."""
+        if (status := _asks(run)) is not None:
+            time.sleep(self._random.uniform(0, 0.5))
+            self._decides(run, status, _short(self._random.choice(status.gate.approvers)), yes=False)
+
+    def _decides(self, run: Run, status: GateStatus, who: str, *, yes: bool) -> None:
+        """A decision, with one request_id however often it is sent."""
+        client, request_id = self._world.approvers[who], str(uuid.uuid4())
+        yea = ApproveRequest(
+            name=run.name, gate=status.kind, bound_sha256=status.bound_sha256, request_id=request_id
+        )
+        nay = RejectRequest(name=run.name, gate=status.kind, comment="not like that", request_id=request_id)
+
+        def send() -> Run:
+            told = client._call(client._host.Approve, yea) if yes else client._call(client._host.Reject, nay)
+            assert isinstance(told, Run)
+            return told
+
+        told = self._told(send)
+        self._record.decide(Decided(run.name, status.kind, who, yes))
+        if self._random.random() < 0.25:
+            time.sleep(self._random.uniform(0, 1.5))
+            if (again := self._told(send)) != told:
+                self._record.violated(f"a decision about {run.name} sent twice gave {told} and then {again}")
+
+    def _in_vain(self, run: Run, status: GateStatus, client: Client) -> None:
+        """Somebody who asked for the run, or who has approved it already, approves it."""
+        try:
+            self._told(lambda: client.approve(run.name))
+        except (FailedPrecondition, PermissionDenied):
+            self._record.count("approvals that nobody may give, refused")
+        else:
+            self._record.violated(f"{run.name}: {status.gate} was approved by who may not")
+
+    def _block(self, artifact: Artifact) -> None:
+        self._told(lambda: self._client.block(artifact.name, reason="it deletes orders"))
+        self._record.count("artifacts blocked")
+
+    def _soon(self, share: float) -> datetime | None:
+        """A time in some seconds by the host's clock, for so great a share of all runs."""
+        if self._random.random() >= share:
+            return None
+        at = self._world.clock.now() / 10**9 + self._random.uniform(0.5, 3.0)
+        return datetime.fromtimestamp(at, UTC)
+
+    def _too_far(self, error: PipelineHostError) -> bool:
+        """Whether a time lies far ahead, because the clock has jumped back since it was chosen."""
+        return self._world.clock.jumps and "days ahead" in error.message
+
+    def _all(self, ends: set[str]) -> set[str]:
+        """With what becomes of a run that waits for people while the clock jumps."""
+        return ends | ({"EXPIRED GATE_EXPIRED"} if self._world.clock.jumps else set())
 
     # What the journeys are made of.
 
-    def _package(self, solution: str, *more: object, managed: bool) -> Path:
+    def _package(self, solution: str, *more: object, managed: bool, grows: bool = False) -> Path:
         version = next(self._versions)
-        columns = tuple(Column(f"cts_c{c}") for c in range(2 + version % 3))  # upgrades remove some
+        # Upgrades remove some; where a stage goes back, what is to be lost would have to be accepted.
+        columns = tuple(Column(f"cts_c{c}") for c in range(2 if grows else 2 + version % 3))
         table = Table(f"cts_{solution.lower()}", columns=columns)
         page = WebResource(
             f"cts_/{solution.lower()}.js", self._random.randbytes(self._random.choice((1_000, 200_000)))
@@ -217,21 +463,27 @@ class Lane(threading.Thread):
         solution: str = "",
         artifact: str = "",
         settings: DeploymentSettings | None = None,
+        schedule_time: datetime | None = None,
     ) -> Asked:
         name = f"pipelines/{side}-{pipeline}"
         full = f"{name}/stages/{stage}" if stage else ""
         request = str(uuid.uuid4())
+        wanted: Deployment = {
+            "stage": full,
+            "solution": solution,
+            "artifact": artifact,
+            "settings": settings or DeploymentSettings(),
+            "request_id": request,
+        }
+        if schedule_time is not None:
+            wanted["schedule_time"] = schedule_time
+        if self._random.random() < 0.1:
+            wanted["override_reason"] = "it cannot wait"
+        ends = {"SUCCEEDED"} if ends is None else ends
         return self._accepted(
-            lambda: self._client.deploy(
-                name,
-                stage=full,
-                solution=solution,
-                artifact=artifact,
-                settings=settings or DeploymentSettings(),
-                request_id=request,
-            ),
+            lambda: self._client.deploy(name, **wanted),
             side,
-            ends or {"SUCCEEDED"},
+            self._all(ends) if pipeline in (GATED, HASTY) else ends,
         )
 
     def _accepted(self, request: Callable[[], Run], side: str, ends: set[str]) -> Asked:
@@ -288,21 +540,28 @@ class Lane(threading.Thread):
             try:
                 return call()
             except PipelineHostError as error:
-                if not _passing(error) or time.monotonic() > ends:
+                frozen = {v.code for v in error.violations} == {"STAGE_FROZEN"}
+                if not (frozen or passing(error)) or time.monotonic() > ends:
                     raise
-                self._record.count("calls repeated by hand")
+                self._record.count("deployments refused by a freeze" if frozen else "calls repeated by hand")
                 time.sleep(0.1)
 
-    def _ends(self, asked: Asked) -> Run:
-        """The run at its end; one that failed because its environment was killed is retried."""
+    def _ends(self, asked: Asked, meet: Callable[[Asked, Run], None] | None = None) -> Run:
+        """The run at its end; one that failed because its environment was killed is retried.
+
+        Args:
+            asked: the run.
+            meet: does what the run needs of others; called whenever that may have changed.
+        """
         while True:
-            run = self._watch(asked.run)
+            run = self._watch(asked, meet)
             if asked.side == INSIDE or run.state != Run.STATE_FAILED or run.error.code not in _BROKEN:
                 return run
             self._record.count("runs that failed with their environment")
             self._retry(asked)
 
-    def _watch(self, name: str) -> Run:
+    def _watch(self, asked: Asked, meet: Callable[[Asked, Run], None] | None) -> Run:
+        name = asked.run
         watched = Watched(name)
 
         def interrupted_(_: PipelineHostError) -> None:
@@ -316,12 +575,22 @@ class Lane(threading.Thread):
                 if run is None:
                     watched.after = update.run.revision
                 run = update.run
+            if meet is not None and (update.HasField("run") or update.event.kind in _MEETING):
+                now = self._told(lambda: self._client.run(name))
+                if now.state in (Run.STATE_AWAITING_GATE, Run.STATE_SCHEDULED):
+                    meet(asked, now)
         assert run is not None
         watched.upto = run.revision
         self._record.watch(watched)
         return run
 
 
-def _passing(error: PipelineHostError) -> bool:
-    """Whether the host was away, and the same call may be made again."""
-    return isinstance(error, Unavailable | Cancelled | DeadlineExceeded) or interrupted(error)
+def _asks(run: Run) -> GateStatus | None:
+    """The gate that a run waits at."""
+    if run.state != Run.STATE_AWAITING_GATE:
+        return None
+    return next((s for s in run.gates if s.state == GateStatus.STATE_WAITING), None)
+
+
+def _short(principal: str) -> str:
+    return principal.rpartition("/")[2]

@@ -6,6 +6,8 @@ import threading
 from collections import Counter
 from dataclasses import dataclass, field
 
+from pipelinehost.v1.resources_pb2 import Gate
+
 INSIDE, OUTSIDE = "inside", "outside"
 """Where environments live: in the host's process, or in one that survives it."""
 
@@ -34,6 +36,28 @@ class Watched:
     interruptions: int = 0
 
 
+@dataclass(frozen=True)
+class Decided:
+    """A decision at a gate whose answer reached the approver."""
+
+    run: str
+    kind: Gate.Kind
+    principal: str
+    approved: bool
+
+
+@dataclass(frozen=True)
+class Sent:
+    """An import that the host sent on the way outside; times in nanoseconds, by the storm's own clock."""
+
+    environment: str
+    looked: int
+    """When the answer to the last question before it was let through: what had happened then was known."""
+    at: int
+    shift: int
+    """How far the host's clock was put forward then."""
+
+
 class Record:
     """Filled by many threads."""
 
@@ -43,6 +67,8 @@ class Record:
         self.watched: list[Watched] = []
         self.uploads: dict[str, bytes] = {}
         """Acknowledged artifacts and the digest of what was sent."""
+        self.decided: list[Decided] = []
+        self.sent: list[Sent] = []
         self.counts: Counter[str] = Counter()
         self.kills: Counter[str] = Counter()
         """What the host was doing when it was killed."""
@@ -54,6 +80,16 @@ class Record:
             if asked.run in self.asked:
                 self.violations.append(f"{asked.run} was given to two requests")
             self.asked[asked.run] = asked
+
+    def decide(self, decided: Decided) -> None:
+        """A decision was acknowledged."""
+        with self._lock:
+            self.decided.append(decided)
+
+    def send(self, sent: Sent) -> None:
+        """An import was seen on its way."""
+        with self._lock:
+            self.sent.append(sent)
 
     def watch(self, watched: Watched) -> None:
         """A watch has ended."""

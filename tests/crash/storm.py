@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import re
 import shutil
@@ -11,26 +12,34 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from tests.crash import checks
-from tests.crash.lane import PIPELINES, Lane
-from tests.crash.record import INSIDE, OUTSIDE, Record
+from tests.crash import checks, governance
+from tests.crash.freezing import Freezer
+from tests.crash.lane import Lane
+from tests.crash.lookout import Lookout
+from tests.crash.record import INSIDE, OUTSIDE, Record, Sent
+from tests.crash.world import APPROVERS, DAY, DEVELOPMENT, TARGETS, Clock, World, configure
 from tests.e2e.processes import EmulatorProcess, HostProcess
 from tests.e2e.proxy import Proxy
 
 from pipelinehost import Client
-from pipelinehost.errors import PipelineHostError
-from pipelinehost.v1.resources_pb2 import Environment, Pipeline, Run, Stage, Step
+from pipelinehost.errors import PipelineHostError, Unauthenticated
+from pipelinehost.v1.resources_pb2 import Freeze, GateStatus, Run, Step
 
 LANES = 6
 STUCK_SECONDS = 5.0
 _IMPORT = re.compile(r"POST .*/(ImportSolutionAsync|StageAndUpgradeAsync)$")
-_UNFINISHED = "state != SUCCEEDED AND state != FAILED AND state != CANCELLED"
-_DEVELOPMENT = tuple(f"dev-{p}" for p in PIPELINES)
-_TARGETS = (*(f"qa-{p}" for p in PIPELINES), "production")
-"""Of either side; production is the target of both pipelines, so that runs have to wait for it."""
+_LOOK = re.compile(r"GET .*/importjobs$")
+"""The last question before an import is sent."""
+_JUMPS = (-400, 0, 400)
+"""Days by which the host's clock is wrong after a restart."""
+_SEASON = 200
+"""Days for which a token is good."""
+_HOOK = Path(__file__).with_name("clock")
 
 
 @dataclass(frozen=True)
@@ -49,7 +58,16 @@ class Result:
 
 
 class _Host(HostProcess):
-    """A host that can be killed before it is ready."""
+    """A host that can be killed before it is ready, and whose clock can be put forward or back."""
+
+    clock = Clock()
+
+    def environ(self) -> dict[str, str]:
+        variables = super().environ()
+        if not self.clock.days:
+            return variables
+        path = os.pathsep.join([str(_HOOK), *filter(None, [variables.get("PYTHONPATH")])])
+        return {**variables, "PYTHONPATH": path, "CRASH_CLOCK_SECONDS": str(self.clock.days * DAY)}
 
     def shoot(self) -> None:
         """Kill it while another thread waits for it."""
@@ -66,6 +84,7 @@ class Storm:
         kills: kill -9 of the host.
         seed: the same seed makes the same choices; what they hit depends on the machine.
         pace: seconds that an import takes at least.
+        jumps: whether the host's clock is 400 days ahead, or behind, after some restarts.
         patience: seconds after which a call or a run that has not come to its end is given up.
         say: told now and then how far it is.
     """
@@ -77,6 +96,7 @@ class Storm:
         seed: int,
         *,
         pace: float = 0.3,
+        jumps: bool = False,
         patience: float = 180.0,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
@@ -91,11 +111,14 @@ class Storm:
         self._over = threading.Event()
         self._ready_seconds = 0.8
         self._environments_down = False
+        self._world = World(Clock(jumps=jumps), {})
+        self._looked: dict[str, int] = {}
         self._host = _Host(folder / "host", "--embedded-pace", str(pace))
+        self._host.clock = self._world.clock
         self._environments = EmulatorProcess(
             folder / "outside",
-            *(f"{OUTSIDE}-{name}" for name in (*_DEVELOPMENT, *_TARGETS)),
-            options=("--pace", str(pace)),
+            *(f"{OUTSIDE}-{name}" for name in (*DEVELOPMENT, *TARGETS)),
+            options=("--pace", str(pace), "--allow-downgrade"),
         )
         self._proxy = Proxy(self._weather)
         # Fixed, so that clients find them again; below the range that the system gives to connections,
@@ -109,54 +132,43 @@ class Storm:
             self._environments.start()
             self._proxy.target = self._environments.address
             self._host.start()
-            with self._host.client() as client:
-                self._configure(client)
-                clients = [self._host.client() for _ in range(LANES)]
-                lanes = self._lanes(clients)
-                for lane in lanes:
-                    lane.start()
+            with self._host.client() as client, ExitStack() as opened:
+                names = [f"{OUTSIDE}-{name}" for name in (*DEVELOPMENT, *TARGETS)]
+                configure(client, {name: self._proxy.url(name) for name in names})
+                token = (self._host.data / "admin-token").read_text().strip()
+
+                def connected(token: str) -> Client:
+                    return opened.enter_context(Client(self._host.address, token=token))
+
+                self._world.approvers.update(
+                    {name: connected(client.create_token(name).secret) for name in APPROVERS}
+                )
+                ends = datetime.now(UTC) + timedelta(days=_SEASON)
+                self._seasonal = connected(client.create_token("ann", expires=ends).secret)
+                freezer = Freezer(self._seed, connected(token), self._record, self._world.clock)
+                self._lookout = Lookout(connected(token), freezer.urgent)
+                lanes = self._lanes([connected(token) for _ in range(LANES)])
+                for thread in (*lanes, freezer, self._lookout):
+                    thread.start()
                 self._storm(client)
                 self._over.set()
                 for lane in lanes:
                     lane.join(2 * self._patience)
                     if lane.is_alive():
                         self._record.violated(f"{lane.name} does not come to an end")
+                freezer.stop()
                 self._stuck(client)
                 facts = self._judge(client)
-                for other in clients:
-                    other.close()
         finally:
             self._host.kill()
             self._environments.kill()
             self._proxy.close()
         return Result(self._seed, time.monotonic() - begun, self._record, facts)
 
-    def _configure(self, client: Client) -> None:
-        for side in (INSIDE, OUTSIDE):
-            for name in (*_DEVELOPMENT, *_TARGETS):
-                url = self._proxy.url(f"{side}-{name}") if side == OUTSIDE else ""
-                kind = Environment.KIND_DEVELOPMENT if name in _DEVELOPMENT else Environment.KIND_TARGET
-                client.create_environment(
-                    Environment(name=f"environments/{side}-{name}", kind=kind, url=url, connectivity_url=url)
-                )
-            for pipeline in PIPELINES:
-                full = f"pipelines/{side}-{pipeline}"
-                stages = {"qa": f"{side}-qa-{pipeline}", "production": f"{side}-production"}
-                client.create_pipeline(
-                    Pipeline(
-                        name=full,
-                        development_environments=[f"environments/{side}-dev-{pipeline}"],
-                        stages=[
-                            Stage(name=f"{full}/stages/{s}", environment=f"environments/{e}")
-                            for s, e in stages.items()
-                        ],
-                    )
-                )
-
     def _lanes(self, clients: list[Client]) -> list[Lane]:
         packages = self._folder / "packages"
         packages.mkdir()
-        names = [f"{OUTSIDE}-{name}" for name in (*_DEVELOPMENT, *_TARGETS)]
+        names = [f"{OUTSIDE}-{name}" for name in (*DEVELOPMENT, *TARGETS)]
         urls = {name: self._environments.url(name) for name in names}
         quota = max(self._kills // 3, LANES)
 
@@ -164,14 +176,25 @@ class Storm:
             return self._over.is_set() and len(self._record.asked) >= quota
 
         return [
-            Lane(number, self._seed, client, urls, self._record, packages, enough, self._patience)
+            Lane(
+                number, self._seed, client, self._world, urls, self._record, packages, enough, self._patience
+            )
             for number, client in enumerate(clients)
         ]
 
     def _weather(self, when: str, what: str) -> float | None:
         """The way outside takes time where it counts, and now and then loses an answer."""
+        environment = what.split("/")[1]
+        if when == "after" and _LOOK.search(what):
+            # Now and then long enough for something to happen between this answer and the import.
+            seconds = self._wind.uniform(0.2, 0.8) if self._wind.random() < 0.3 else 0.0
+            self._looked[environment] = time.time_ns() + int(seconds * 10**9)
+            return seconds
         if not _IMPORT.search(what):
             return 0.0
+        if when == "before":
+            looked = self._looked.get(environment, 0)
+            self._record.send(Sent(environment, looked, time.time_ns(), self._world.clock.shift))
         if when == "after" and self._wind.random() < 0.1:
             self._record.count("lost answers to imports")
             return None
@@ -185,9 +208,14 @@ class Storm:
             fate = self._random.random()
             if number % 30 == 0 or number == self._kills:
                 self._stuck(client)
-            elif fate < 0.25:
+            elif fate < 0.35:  # right after something has happened, if it happens soon
+                awaited = self._random.choice(Lookout.AWAITED)
+                if self._lookout.happens(awaited, 1.5):
+                    self._record.count(f"kills right after {awaited}")
+                    time.sleep(self._random.uniform(0.0, 0.02))
+            elif fate < 0.5:
                 time.sleep(self._random.uniform(0.0, 0.3))
-            elif fate < 0.75:
+            elif fate < 0.85:
                 time.sleep(self._random.uniform(0.3, 1.2))
             else:
                 time.sleep(self._random.uniform(1.2, 2.5))
@@ -231,9 +259,32 @@ class Storm:
             starting.join()
             self._host.kill()
             self._record.count("kills of the host while it started")
+        self._jump()
         self._ready_seconds = self._host.start()
         if not first:
             self._start_environments()
+        if self._world.clock.jumps:
+            self._season()
+
+    def _jump(self) -> None:
+        clock = self._world.clock
+        if clock.jumps and self._random.random() < 0.6:
+            clock.days = self._random.choice([days for days in _JUMPS if days != clock.days])
+            self._record.count(f"jumps of the clock to {clock.days:+} days")
+
+    def _season(self) -> None:
+        """A token is good until it expires by the host's clock, and again when that is put back."""
+        good = self._world.clock.days < _SEASON
+        try:
+            self._seasonal.host()
+        except Unauthenticated:
+            if good:
+                self._record.violated(f"at {self._world.clock.days:+} days a good token was refused")
+        except PipelineHostError as error:
+            self._record.violated(f"the host does not answer after a restart: {error!r}")
+        else:
+            if not good:
+                self._record.violated(f"at {self._world.clock.days:+} days an expired token was taken")
 
     def _start_in_vain(self) -> None:
         with contextlib.suppress(AssertionError):  # it was killed before it said that it was ready
@@ -263,15 +314,17 @@ class Storm:
         """No unfinished run may stand still for so long, unless it waits for its target."""
         time.sleep(0.5)  # what became ready this moment takes its runs up
         try:
-            before = {r.name: r for r in client.runs(_UNFINISHED)}
+            before = {r.name: r for r in client.runs(checks.UNFINISHED)}
         except PipelineHostError as error:
             self._record.violated(f"the host does not answer after a restart: {error!r}")
             return
         self._record.count("looks for runs that stand still")
+        freezes, then = list(client.freezes()), self._world.clock.now()
         time.sleep(STUCK_SECONDS)
+        lasting = [f for f in client.freezes() if f in freezes]
         for name, run in before.items():
             now = client.run(name)
-            if now.state in (Run.STATE_WAITING_FOR_TARGET, *checks.FINISHED):
+            if now.state in (Run.STATE_WAITING_FOR_TARGET, *checks.FINISHED) or _waits(run, lasting, then):
                 continue
             if (now.revision, now.state) == (run.revision, run.state):
                 where = Run.State.Name(now.state), [Step.State.Name(s.state) for s in now.steps]
@@ -281,20 +334,20 @@ class Storm:
         """Everything that must hold, once all clients have what they asked for."""
         for problem in checks.leftovers(self._host.data):
             self._record.violated(problem)
+        if (verified := list(client.verify_events())[-1].result).HasField("fault"):
+            self._record.violated(f"the host finds its record broken: {verified}")
         runs = {run.name: run for run in client.runs()}
         if (code := self._host.stop()) != 0:
             self._record.violated(f"the host stopped with exit code {code}")
-        inside = EmulatorProcess(
-            self._host.data, *(f"{INSIDE}-{name}" for name in (*_DEVELOPMENT, *_TARGETS))
-        )
+        inside = EmulatorProcess(self._host.data, *(f"{INSIDE}-{name}" for name in (*DEVELOPMENT, *TARGETS)))
         inside.start()
         try:
             urls = {
                 f"environments/{side}-{name}": where.url(f"{side}-{name}")
                 for side, where in ((INSIDE, inside), (OUTSIDE, self._environments))
-                for name in (*_DEVELOPMENT, *_TARGETS)
+                for name in (*DEVELOPMENT, *TARGETS)
             }
-            imports = checks.imports(self._record, runs, urls)
+            imports = checks.imports(self._record, runs, urls, one_clock=not self._world.clock.jumps)
         finally:
             inside.stop()
         self._environments.stop()
@@ -305,9 +358,22 @@ class Storm:
                         self._record.violated(f"{path.name}: {problem}")
         with contextlib.closing(sqlite3.connect(self._host.data / "pipelinehost.db")) as database:
             facts = checks.store(self._record, runs, database)
+            facts |= governance.check(self._record, runs, database)
         checks.artifacts(self._record, self._host.data)
         checks.logs(self._record, self._host.folder, self._environments.folder)
         return {**facts, "imports in the environments' history": imports}
+
+
+def _waits(run: Run, freezes: list[Freeze], now: int) -> bool:
+    """Whether a run has a reason to stand still: a gate, its time, or a freeze that lasts."""
+    if run.state == Run.STATE_AWAITING_GATE:
+        waiting = [s for s in run.gates if s.state == GateStatus.STATE_WAITING]
+        return bool(waiting) and now < waiting[0].expire_time.ToNanoseconds()
+    if run.state != Run.STATE_SCHEDULED:
+        return False
+    if run.HasField("schedule_time") and now < run.schedule_time.ToNanoseconds():
+        return True
+    return any(governance.concerns(f.scope, run.stage) and governance.in_force(f, now) for f in freezes)
 
 
 def _doing(run: Run, noted: set[tuple[str, str]]) -> str:

@@ -1,0 +1,92 @@
+"""Watches the record, so that the host can be killed right after something has happened."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import ClassVar
+
+from pipelinehost import Client
+from pipelinehost.errors import PipelineHostError
+from pipelinehost.v1.resources_pb2 import Event, Run, Step
+
+
+class Lookout(threading.Thread):
+    """Tells what happens, as soon as it is committed.
+
+    Args:
+        client: of an administrator.
+        urgent: given each run that gets its target.
+    """
+
+    AWAITED: ClassVar = (
+        "a request",
+        "a validation",
+        "the opening of a gate",
+        "a decision",
+        "a wait",
+        "a target's turn",
+        "a freeze",
+        "a block",
+    )
+    """What a kill can wait for."""
+
+    def __init__(self, client: Client, urgent: Callable[[str], None]) -> None:
+        super().__init__(name="lookout", daemon=True)
+        self._client = client
+        self._urgent = urgent
+        self._news = threading.Condition()
+        self._counts = dict.fromkeys(self.AWAITED, 0)
+
+    def happens(self, what: str, seconds: float) -> bool:
+        """Wait until it happens; whether it does in so many seconds."""
+        with self._news:
+            before = self._counts[what]
+            return self._news.wait_for(lambda: self._counts[what] > before, seconds)
+
+    def run(self) -> None:
+        """Go on for ever."""
+        while True:
+            try:
+                for update in self._client.watch_events():
+                    if update.HasField("event"):
+                        self._see(update.event)
+            except (PipelineHostError, ValueError):  # the host is away, or the storm is over
+                if self._client_closed():
+                    return
+
+    def _client_closed(self) -> bool:
+        try:
+            self._client.host()
+        except PipelineHostError:
+            return False
+        except ValueError:
+            return True
+        return False
+
+    def _see(self, event: Event) -> None:
+        what = _named(event)
+        if what == "a target's turn":
+            self._urgent(event.subject)
+        if what:
+            with self._news:
+                self._counts[what] += 1
+                self._news.notify_all()
+
+
+def _named(event: Event) -> str:
+    match event.kind:
+        case Event.KIND_DEPLOYMENT_REQUESTED:
+            return "a request"
+        case Event.KIND_GATE_OPENED:
+            return "the opening of a gate"
+        case Event.KIND_GATE_DECIDED:
+            return "a decision"
+        case Event.KIND_FREEZE_CREATED:
+            return "a freeze"
+        case Event.KIND_ARTIFACT_BLOCKED:
+            return "a block"
+    if event.step.kind == Step.KIND_VALIDATE and event.step.state == Step.STATE_SUCCEEDED:
+        return "a validation"
+    states = {Run.STATE_SCHEDULED: "a wait", Run.STATE_DEPLOYING: "a target's turn"}
+    return states.get(event.run.to, "") if event.HasField("run") else ""
