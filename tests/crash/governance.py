@@ -21,6 +21,7 @@ from tests.crash.world import DAY, REQUESTER, gates_of
 
 from pipelinehost.v1.resources_pb2 import Event, Freeze, Gate, GateStatus, Run, Step
 
+_LEFT = {*FINISHED, Run.STATE_QUEUED, Run.STATE_AWAITING_GATE, Run.STATE_SCHEDULED}
 _JUMP = 400 * DAY * 10**9
 
 
@@ -225,18 +226,16 @@ def _sent(
 
 
 def _imports(run: Run, events: Sequence[Event]) -> Iterator[_Import]:
-    """The imports of a run, as far as they began: the last one begun before each end counts."""
+    """The imports of a run, as far as they began; some were put aside before they were sent, or got lost."""
     found: list[_Import] = []
     for event in events:
         step = event.step if event.HasField("step") else Step()
         if step.kind == Step.KIND_IMPORT and step.state == Step.STATE_RUNNING:
-            if found and found[-1].ended is None:  # it was put aside before it was sent
-                found.pop()
             found.append(_Import(run, event))
         elif found and found[-1].ended is None:
             if step.kind == Step.KIND_IMPORT and step.state == Step.STATE_SUCCEEDED:
                 found[-1].ended, found[-1].done = event, True
-            elif event.HasField("run") and event.run.to in FINISHED:
+            elif event.HasField("run") and event.run.to in _LEFT:
                 found[-1].ended = event
     if found:
         found[-1].latest = True
