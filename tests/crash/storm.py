@@ -210,7 +210,7 @@ class Storm:
                 self._stuck(client)
             elif fate < 0.35:  # right after something has happened, if it happens soon
                 awaited = self._random.choice(Lookout.AWAITED)
-                if self._lookout.happens(awaited, 1.5):
+                if self._lookout.happens(awaited, 1.0):
                     self._record.count(f"kills right after {awaited}")
                     time.sleep(self._random.uniform(0.0, 0.02))
             elif fate < 0.5:
