@@ -241,12 +241,7 @@ class Lane(threading.Thread):
 
         def late(asked: Asked, run: Run) -> None:
             time.sleep(self._random.uniform(0, HASTE))
-            try:
-                self._approve(asked, run)
-            except FailedPrecondition as error:
-                if error.reason != ErrorReason.ERROR_REASON_GATE_NOT_WAITING:
-                    raise
-            else:
+            if self._approve(asked, run, late=True):
                 asked.ends = {"SUCCEEDED"}
 
         self._ends(asked, late)
@@ -310,11 +305,8 @@ class Lane(threading.Thread):
                 time.sleep(self._random.uniform(0, 0.3))
                 self._block(artifact)
                 done.append(True)
-            try:  # that comes too late, or at the same time
-                self._approve(asked, self._told(lambda: self._client.run(asked.run)))
-            except FailedPrecondition as error:
-                if error.reason != ErrorReason.ERROR_REASON_GATE_NOT_WAITING:
-                    raise
+            # That comes too late, or at the same time.
+            self._approve(asked, self._told(lambda: self._client.run(asked.run)), late=True)
 
         if self._ends(asked, meet).error.code != "ARTIFACT_BLOCKED":
             return
@@ -344,32 +336,44 @@ class Lane(threading.Thread):
 
     # What people do with runs that wait.
 
-    def _approve(self, asked: Asked, run: Run) -> None:
+    def _approve(self, asked: Asked, run: Run, *, late: bool = False) -> bool:
         """Let one of those who may say yes to what a run asks now; others and the requester try, too.
 
-        Raises:
-            FailedPrecondition: the gate waits no more.
+        Returns:
+            Whether that was taken; otherwise nothing was asked, or not any more where it may be ``late``.
         """
         status = _asks(run)
         if status is None:
-            return
+            return False
         already = {_short(decision.principal) for decision in status.decisions}
         left = [name for a in status.gate.approvers if (name := _short(a)) not in {*already, REQUESTER}]
         if not left:  # it was read between the last approval and what comes of it
-            return
+            return False
         if self._random.random() < 0.3:
             time.sleep(self._random.uniform(0, 0.6))
         if self._random.random() < 0.15:
             self._in_vain(run, status, self._client)
         if already and self._random.random() < 0.3:
             self._in_vain(run, status, self._world.approvers[min(already)])
-        self._decides(run, status, self._random.choice(left), yes=True)
+        try:
+            self._decides(run, status, self._random.choice(left), yes=True)
+        except FailedPrecondition as error:
+            late = late or self._world.clock.jumps
+            if not late or error.reason != ErrorReason.ERROR_REASON_GATE_NOT_WAITING:
+                raise
+            return False
+        return True
 
     def _reject(self, asked: Asked, run: Run) -> None:
         """Let one of those who may say no."""
         if (status := _asks(run)) is not None:
             time.sleep(self._random.uniform(0, 0.5))
-            self._decides(run, status, _short(self._random.choice(status.gate.approvers)), yes=False)
+            who = _short(self._random.choice(status.gate.approvers))
+            try:
+                self._decides(run, status, who, yes=False)
+            except FailedPrecondition:
+                if not self._world.clock.jumps:
+                    raise
 
     def _decides(self, run: Run, status: GateStatus, who: str, *, yes: bool) -> None:
         """A decision, with one request_id however often it is sent."""
@@ -546,7 +550,7 @@ class Lane(threading.Thread):
                 self._record.count("deployments refused by a freeze" if frozen else "calls repeated by hand")
                 time.sleep(0.1)
 
-    def _ends(self, asked: Asked, meet: Callable[[Asked, Run], None] | None = None) -> Run:
+    def _ends(self, asked: Asked, meet: Callable[[Asked, Run], object] | None = None) -> Run:
         """The run at its end; one that failed because its environment was killed is retried.
 
         Args:
@@ -560,7 +564,7 @@ class Lane(threading.Thread):
             self._record.count("runs that failed with their environment")
             self._retry(asked)
 
-    def _watch(self, asked: Asked, meet: Callable[[Asked, Run], None] | None) -> Run:
+    def _watch(self, asked: Asked, meet: Callable[[Asked, Run], object] | None) -> Run:
         name = asked.run
         watched = Watched(name)
 

@@ -21,7 +21,7 @@ class Lookout(threading.Thread):
 
     AWAITED: ClassVar = (
         "a request",
-        "a validation",
+        *("a validation",) * 3,  # what follows is over within milliseconds
         "the opening of a gate",
         "a decision",
         "a wait",
@@ -43,6 +43,12 @@ class Lookout(threading.Thread):
         with self._news:
             before = self._counts[what]
             return self._news.wait_for(lambda: self._counts[what] > before, seconds)
+
+    def saw(self, what: str) -> None:
+        """It has happened; also for whoever sees it otherwise."""
+        with self._news:
+            self._counts[what] += 1
+            self._news.notify_all()
 
     def run(self) -> None:
         """Go on for ever."""
@@ -69,9 +75,7 @@ class Lookout(threading.Thread):
         if what == "a target's turn":
             self._urgent(event.subject)
         if what:
-            with self._news:
-                self._counts[what] += 1
-                self._news.notify_all()
+            self.saw(what)
 
 
 def _named(event: Event) -> str:

@@ -35,6 +35,8 @@ STUCK_SECONDS = 5.0
 _IMPORT = re.compile(r"POST .*/(ImportSolutionAsync|StageAndUpgradeAsync)$")
 _LOOK = re.compile(r"GET .*/importjobs$")
 """The last question before an import is sent."""
+_VALIDATED = re.compile(r"DELETE .*/stagesolutionuploads")
+"""The last request of a validation."""
 _JUMPS = (-400, 0, 400)
 """Days by which the host's clock is wrong after a restart."""
 _SEASON = 200
@@ -190,6 +192,8 @@ class Storm:
             seconds = self._wind.uniform(0.2, 0.8) if self._wind.random() < 0.3 else 0.0
             self._looked[environment] = time.time_ns() + int(seconds * 10**9)
             return seconds
+        if when == "after" and _VALIDATED.search(what):
+            self._lookout.saw("a validation")
         if not _IMPORT.search(what):
             return 0.0
         if when == "before":
@@ -212,7 +216,7 @@ class Storm:
                 awaited = self._random.choice(Lookout.AWAITED)
                 if self._lookout.happens(awaited, 1.0):
                     self._record.count(f"kills right after {awaited}")
-                    time.sleep(self._random.uniform(0.0, 0.02))
+                    time.sleep(self._random.uniform(0.0, 0.03))
             elif fate < 0.5:
                 time.sleep(self._random.uniform(0.0, 0.3))
             elif fate < 0.85:
