@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from pipelinehost import Client
 from pipelinehost.errors import PipelineHostError
-from pipelinehost.v1.resources_pb2 import Event, Run, Step
+from pipelinehost.v1.resources_pb2 import Event, Run
 
 
 class Lookout(threading.Thread):
@@ -21,7 +21,7 @@ class Lookout(threading.Thread):
 
     AWAITED: ClassVar = (
         "a request",
-        *("a validation",) * 3,  # what follows is over within milliseconds
+        *("a validation",) * 3,
         "the opening of a gate",
         "a decision",
         "a wait",
@@ -90,7 +90,5 @@ def _named(event: Event) -> str:
             return "a freeze"
         case Event.KIND_ARTIFACT_BLOCKED:
             return "a block"
-    if event.step.kind == Step.KIND_VALIDATE and event.step.state == Step.STATE_SUCCEEDED:
-        return "a validation"
     states = {Run.STATE_SCHEDULED: "a wait", Run.STATE_DEPLOYING: "a target's turn"}
     return states.get(event.run.to, "") if event.HasField("run") else ""

@@ -35,8 +35,8 @@ STUCK_SECONDS = 5.0
 _IMPORT = re.compile(r"POST .*/(ImportSolutionAsync|StageAndUpgradeAsync)$")
 _LOOK = re.compile(r"GET .*/importjobs$")
 """The last question before an import is sent."""
-_VALIDATED = re.compile(r"DELETE .*/stagesolutionuploads")
-"""The last request of a validation."""
+_VALIDATED = re.compile(r"DELETE /[a-z]*-(qa-gated|qa-hasty|production)/.*/stagesolutionuploads")
+"""The last request of a validation, where a gate comes next; that is open within milliseconds."""
 _JUMPS = (-400, 0, 400)
 """Days by which the host's clock is wrong after a restart."""
 _SEASON = 200
@@ -115,6 +115,9 @@ class Storm:
         self._environments_down = False
         self._world = World(Clock(jumps=jumps), {})
         self._looked: dict[str, int] = {}
+        self._armed: float | None = None
+        """Seconds after the next validation that the host is shot."""
+        self._shot: threading.Timer | None = None
         self._host = _Host(folder / "host", "--embedded-pace", str(pace))
         self._host.clock = self._world.clock
         self._environments = EmulatorProcess(
@@ -193,7 +196,11 @@ class Storm:
             self._looked[environment] = time.time_ns() + int(seconds * 10**9)
             return seconds
         if when == "after" and _VALIDATED.search(what):
-            self._lookout.saw("a validation")
+            armed, self._armed = self._armed, None
+            if armed is not None:
+                self._shot = threading.Timer(armed, self._host.shoot)
+                self._shot.start()
+                self._lookout.saw("a validation")
         if not _IMPORT.search(what):
             return 0.0
         if when == "before":
@@ -214,9 +221,15 @@ class Storm:
                 self._stuck(client)
             elif fate < 0.35:  # right after something has happened, if it happens soon
                 awaited = self._random.choice(Lookout.AWAITED)
+                seconds = self._random.uniform(0.0, 0.04)
+                if awaited == "a validation":
+                    self._armed = seconds
                 if self._lookout.happens(awaited, 1.0):
                     self._record.count(f"kills right after {awaited}")
-                    time.sleep(self._random.uniform(0.0, 0.03))
+                    time.sleep(seconds)
+                if self._armed is None and self._shot is not None:
+                    self._shot.join()
+                self._armed = self._shot = None
             elif fate < 0.5:
                 time.sleep(self._random.uniform(0.0, 0.3))
             elif fate < 0.85:
