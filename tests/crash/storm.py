@@ -115,6 +115,7 @@ class Storm:
         self._environments_down = False
         self._world = World(Clock(jumps=jumps), {})
         self._looked: dict[str, int] = {}
+        self._arming = threading.Lock()
         self._armed: float | None = None
         """Seconds after the next validation that the host is shot."""
         self._shot: threading.Timer | None = None
@@ -196,11 +197,12 @@ class Storm:
             self._looked[environment] = time.time_ns() + int(seconds * 10**9)
             return seconds
         if when == "after" and _VALIDATED.search(what):
-            armed, self._armed = self._armed, None
-            if armed is not None:
-                self._shot = threading.Timer(armed, self._host.shoot)
-                self._shot.start()
-                self._lookout.saw("a validation")
+            with self._arming:
+                armed, self._armed = self._armed, None
+                if armed is not None:
+                    self._shot = threading.Timer(armed, self._host.shoot)
+                    self._shot.start()
+                    self._lookout.saw("a validation")
         if not _IMPORT.search(what):
             return 0.0
         if when == "before":
@@ -227,9 +229,10 @@ class Storm:
                 if self._lookout.happens(awaited, 1.0):
                     self._record.count(f"kills right after {awaited}")
                     time.sleep(seconds)
-                if self._armed is None and self._shot is not None:
-                    self._shot.join()
-                self._armed = self._shot = None
+                with self._arming:
+                    shot, self._armed, self._shot = self._shot, None, None
+                if shot is not None:
+                    shot.join()
             elif fate < 0.5:
                 time.sleep(self._random.uniform(0.0, 0.3))
             elif fate < 0.85:
