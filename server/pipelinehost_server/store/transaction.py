@@ -29,8 +29,8 @@ HOST: Final = "host"
 """The actor of what the host does by itself."""
 
 _PRUNE_SECONDS = 3600.0
-"""Between looks for answers that are too old, and before the first: a clock that was put forward while the host
-was down must not take the answers from those who ask again because it was down."""
+"""Between looks for answers that are too old, and before the first: a clock that was put forward while the
+host was down must not take the answers from those who ask again because it was down."""
 _KEPT: Final = 1_000
 """Most questions about what seldom changes whose answers are kept at hand."""
 
