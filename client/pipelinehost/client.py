@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self, TypedDict, TypeVar, Unpack
@@ -100,6 +101,8 @@ class Deployment(TypedDict, total=False):
     """Deletes nothing in the target, where an upgrade would."""
     overwrite_customizations: bool
     """Removes the unmanaged layer of the solution's components in the target."""
+    loss_sha256: str
+    """What is accepted to be lost: from the summary of a validation."""
     schedule_time: datetime
     """The import is not sent before: a time of a zone, at most 400 days ahead."""
     override_reason: str
@@ -668,6 +671,42 @@ class Client:
         """
         return self._call(self._host.Deploy, self._deployment(pipeline, deployment))
 
+    def held_before(self, pipeline: str, stage: str, solution: str, *, version: str = "") -> str:
+        """The artifact to go back to: of that version, else what a stage held before what it holds now.
+
+        That is what its newest run of a lower version has brought. What was not brought by the host is not
+        known here.
+
+        Args:
+            pipeline: name or display name.
+            stage: name or display name.
+            solution: unique name.
+            version: which one; the stage need not have held it.
+
+        Raises:
+            NotFound: the host has no such artifact.
+        """
+        where = self.pipeline(pipeline)
+        at = _pick("stage", names.slug(stage), where.stages, where.name)
+        terms = f"state = SUCCEEDED AND stage = {_quoted(at.name)} AND solution = {_quoted(solution)}"
+        runs = list(islice(self.runs(terms), 1000))
+        if version:
+            found = [r.artifact for r in runs if _numbers(r.version) == _numbers(version)]
+            if not found:
+                kept = self.artifacts(f"solution = {_quoted(solution)} AND managed = true")
+                found = [a.name for a in kept if _numbers(a.version) == _numbers(version)]
+        else:
+            now = max(runs, key=lambda r: r.end_time.ToNanoseconds(), default=Run())
+            found = [r.artifact for r in runs if _numbers(r.version) < _numbers(now.version)]
+        if found:
+            return found[0]
+        what = f"version {version} of {solution}" if version else f"an earlier version of {solution}"
+        raise NotFound(
+            ErrorReason.ERROR_REASON_RESOURCE_NOT_FOUND,
+            f"The host knows of no {what} {'' if version else f'at {at.name}'}".rstrip() + ".",
+            remedy="See what there is with `pipelinehost artifact list`, and name an artifact.",
+        )
+
     def restore(self, artifact: str, environment: str, *, note: str = "", request_id: str = "") -> Run:
         """Imports the unmanaged package of an artifact into a development environment."""
         request = api.RestoreArtifactRequest(
@@ -932,6 +971,7 @@ class Client:
             overwrite_customizations=deployment.get("overwrite_customizations", False),
             override_reason=deployment.get("override_reason", ""),
             request_id=deployment.get("request_id") or _new_id(),
+            loss_sha256=deployment.get("loss_sha256", ""),
         )
         if (at := deployment.get("schedule_time")) is not None:
             request.schedule_time.FromDatetime(at)
@@ -1003,6 +1043,17 @@ def _named(kind: str, text: str, get: Callable[[str], _N], everything: Callable[
         except NotFound:
             pass
     return _pick(kind, text, list(everything()), "the host")
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """A version in the order of versions: 1.0 is 1.0.0.0, and 1.10 higher than 1.9."""
+    numbers = [int(part) for part in re.findall(r"\d+", version)[:4]]
+    return tuple(numbers + [0] * (4 - len(numbers)))
 
 
 def _pick(kind: str, text: str, candidates: Sequence[_N], where: str) -> _N:

@@ -145,6 +145,12 @@ def state_name(state: Run.State) -> str:
     return Run.State.Name(state).removeprefix("STATE_")
 
 
+def redeploy_command(run: Run) -> str:
+    """What to type to see what a run would lose, and to accept that."""
+    where = f"-p {names.slug(run.pipeline)} --stage {names.slug(run.stage)}"
+    return f"pipelinehost redeploy {run.solution} {where} --artifact {run.artifact}"
+
+
 def gate_name(kind: Gate.Kind) -> str:
     """A gate as people call it."""
     return _GATES[kind]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
@@ -368,6 +369,33 @@ class ValidationView:
                 self._console.print(f"{now().astimezone():%H:%M:%S}  {said}")
         elif response.HasField("finding"):
             self._console.print(finding(response.finding, self._console))
+
+
+LOSSES = (
+    "CHANGES_BACK",
+    "CHANGES_BACK_MORE",
+    "STAYS_BEHIND",
+    "STAYS_BEHIND_MORE",
+    "COMES_BACK",
+    "COMES_BACK_MORE",
+)
+"""Findings of which there may be hundreds alike."""
+
+
+def losses(found: Sequence[Finding], console: Console) -> None:
+    """Shows what going back would lose: a line for each component, and the remedy once for all."""
+    pretty = _pretty(console)
+    for code in LOSSES:
+        alike = [f for f in found if f.code == code]
+        if not alike:
+            continue
+        symbol, style, _ = _SEVERITIES[alike[0].severity]
+        text = Text("  ")
+        text.append(f"{_symbol(symbol, pretty)} {code}", style=style)
+        for one in alike:
+            text.append(f"\n    {clean(one.cause)}")
+        text.append(f"\n    {_symbol('→', pretty)} {clean(alike[0].remedy)}")
+        console.print(text)
 
 
 def heading(run: Run) -> Text:

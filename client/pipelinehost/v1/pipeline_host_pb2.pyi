@@ -445,7 +445,7 @@ class DeleteFreezeRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ..., etag: _Optional[str] = ..., request_id: _Optional[str] = ..., validate_only: _Optional[bool] = ...) -> None: ...
 
 class DeployRequest(_message.Message):
-    __slots__ = ("pipeline", "stage", "solution", "artifact", "development_environment", "version", "settings", "note", "import_mode", "overwrite_customizations", "request_id", "schedule_time", "override_reason")
+    __slots__ = ("pipeline", "stage", "solution", "artifact", "development_environment", "version", "settings", "note", "import_mode", "overwrite_customizations", "request_id", "schedule_time", "override_reason", "loss_sha256")
     PIPELINE_FIELD_NUMBER: _ClassVar[int]
     STAGE_FIELD_NUMBER: _ClassVar[int]
     SOLUTION_FIELD_NUMBER: _ClassVar[int]
@@ -459,6 +459,7 @@ class DeployRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     SCHEDULE_TIME_FIELD_NUMBER: _ClassVar[int]
     OVERRIDE_REASON_FIELD_NUMBER: _ClassVar[int]
+    LOSS_SHA256_FIELD_NUMBER: _ClassVar[int]
     pipeline: str
     stage: str
     solution: str
@@ -472,7 +473,8 @@ class DeployRequest(_message.Message):
     request_id: str
     schedule_time: _timestamp_pb2.Timestamp
     override_reason: str
-    def __init__(self, pipeline: _Optional[str] = ..., stage: _Optional[str] = ..., solution: _Optional[str] = ..., artifact: _Optional[str] = ..., development_environment: _Optional[str] = ..., version: _Optional[str] = ..., settings: _Optional[_Union[_resources_pb2.DeploymentSettings, _Mapping]] = ..., note: _Optional[str] = ..., import_mode: _Optional[_Union[_resources_pb2.ImportMode, str]] = ..., overwrite_customizations: _Optional[bool] = ..., request_id: _Optional[str] = ..., schedule_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., override_reason: _Optional[str] = ...) -> None: ...
+    loss_sha256: str
+    def __init__(self, pipeline: _Optional[str] = ..., stage: _Optional[str] = ..., solution: _Optional[str] = ..., artifact: _Optional[str] = ..., development_environment: _Optional[str] = ..., version: _Optional[str] = ..., settings: _Optional[_Union[_resources_pb2.DeploymentSettings, _Mapping]] = ..., note: _Optional[str] = ..., import_mode: _Optional[_Union[_resources_pb2.ImportMode, str]] = ..., overwrite_customizations: _Optional[bool] = ..., request_id: _Optional[str] = ..., schedule_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., override_reason: _Optional[str] = ..., loss_sha256: _Optional[str] = ...) -> None: ...
 
 class ValidateDeploymentRequest(_message.Message):
     __slots__ = ("deployment",)
@@ -483,7 +485,7 @@ class ValidateDeploymentRequest(_message.Message):
 class ValidateDeploymentResponse(_message.Message):
     __slots__ = ("progress", "finding", "summary")
     class Summary(_message.Message):
-        __slots__ = ("deployable", "error_count", "warning_count", "solution", "version", "stage", "installed_version", "settings")
+        __slots__ = ("deployable", "error_count", "warning_count", "solution", "version", "stage", "installed_version", "settings", "loss_sha256")
         DEPLOYABLE_FIELD_NUMBER: _ClassVar[int]
         ERROR_COUNT_FIELD_NUMBER: _ClassVar[int]
         WARNING_COUNT_FIELD_NUMBER: _ClassVar[int]
@@ -492,6 +494,7 @@ class ValidateDeploymentResponse(_message.Message):
         STAGE_FIELD_NUMBER: _ClassVar[int]
         INSTALLED_VERSION_FIELD_NUMBER: _ClassVar[int]
         SETTINGS_FIELD_NUMBER: _ClassVar[int]
+        LOSS_SHA256_FIELD_NUMBER: _ClassVar[int]
         deployable: bool
         error_count: int
         warning_count: int
@@ -500,7 +503,8 @@ class ValidateDeploymentResponse(_message.Message):
         stage: str
         installed_version: str
         settings: _containers.RepeatedCompositeFieldContainer[_resources_pb2.Setting]
-        def __init__(self, deployable: _Optional[bool] = ..., error_count: _Optional[int] = ..., warning_count: _Optional[int] = ..., solution: _Optional[str] = ..., version: _Optional[str] = ..., stage: _Optional[str] = ..., installed_version: _Optional[str] = ..., settings: _Optional[_Iterable[_Union[_resources_pb2.Setting, _Mapping]]] = ...) -> None: ...
+        loss_sha256: str
+        def __init__(self, deployable: _Optional[bool] = ..., error_count: _Optional[int] = ..., warning_count: _Optional[int] = ..., solution: _Optional[str] = ..., version: _Optional[str] = ..., stage: _Optional[str] = ..., installed_version: _Optional[str] = ..., settings: _Optional[_Iterable[_Union[_resources_pb2.Setting, _Mapping]]] = ..., loss_sha256: _Optional[str] = ...) -> None: ...
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
     FINDING_FIELD_NUMBER: _ClassVar[int]
     SUMMARY_FIELD_NUMBER: _ClassVar[int]

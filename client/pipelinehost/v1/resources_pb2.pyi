@@ -490,7 +490,7 @@ class Artifact(_message.Message):
     def __init__(self, name: _Optional[str] = ..., solution: _Optional[str] = ..., display_name: _Optional[str] = ..., version: _Optional[str] = ..., managed: _Optional[bool] = ..., publisher: _Optional[str] = ..., size: _Optional[int] = ..., source_sha256: _Optional[str] = ..., source_environment: _Optional[str] = ..., component_count: _Optional[int] = ..., creator: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., block: _Optional[_Union[Artifact.Block, _Mapping]] = ...) -> None: ...
 
 class Run(_message.Message):
-    __slots__ = ("name", "state", "pipeline", "stage", "solution", "version", "artifact", "source_environment", "target_environment", "requester", "note", "import_mode", "overwrite_customizations", "attempt", "steps", "error", "error_count", "warning_count", "settings_sha256", "previous_version", "revision", "requested_version", "create_time", "start_time", "end_time", "schedule_time", "override_reason", "deployed_as", "gates", "wait")
+    __slots__ = ("name", "state", "pipeline", "stage", "solution", "version", "artifact", "source_environment", "target_environment", "requester", "note", "import_mode", "overwrite_customizations", "attempt", "steps", "error", "error_count", "warning_count", "settings_sha256", "previous_version", "revision", "requested_version", "create_time", "start_time", "end_time", "schedule_time", "override_reason", "deployed_as", "loss_sha256", "gates", "wait")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[Run.State]
@@ -558,6 +558,7 @@ class Run(_message.Message):
     SCHEDULE_TIME_FIELD_NUMBER: _ClassVar[int]
     OVERRIDE_REASON_FIELD_NUMBER: _ClassVar[int]
     DEPLOYED_AS_FIELD_NUMBER: _ClassVar[int]
+    LOSS_SHA256_FIELD_NUMBER: _ClassVar[int]
     GATES_FIELD_NUMBER: _ClassVar[int]
     WAIT_FIELD_NUMBER: _ClassVar[int]
     name: str
@@ -588,9 +589,10 @@ class Run(_message.Message):
     schedule_time: _timestamp_pb2.Timestamp
     override_reason: str
     deployed_as: str
+    loss_sha256: str
     gates: _containers.RepeatedCompositeFieldContainer[GateStatus]
     wait: Run.Wait
-    def __init__(self, name: _Optional[str] = ..., state: _Optional[_Union[Run.State, str]] = ..., pipeline: _Optional[str] = ..., stage: _Optional[str] = ..., solution: _Optional[str] = ..., version: _Optional[str] = ..., artifact: _Optional[str] = ..., source_environment: _Optional[str] = ..., target_environment: _Optional[str] = ..., requester: _Optional[str] = ..., note: _Optional[str] = ..., import_mode: _Optional[_Union[ImportMode, str]] = ..., overwrite_customizations: _Optional[bool] = ..., attempt: _Optional[int] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., error: _Optional[_Union[RunError, _Mapping]] = ..., error_count: _Optional[int] = ..., warning_count: _Optional[int] = ..., settings_sha256: _Optional[str] = ..., previous_version: _Optional[str] = ..., revision: _Optional[int] = ..., requested_version: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., schedule_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., override_reason: _Optional[str] = ..., deployed_as: _Optional[str] = ..., gates: _Optional[_Iterable[_Union[GateStatus, _Mapping]]] = ..., wait: _Optional[_Union[Run.Wait, _Mapping]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., state: _Optional[_Union[Run.State, str]] = ..., pipeline: _Optional[str] = ..., stage: _Optional[str] = ..., solution: _Optional[str] = ..., version: _Optional[str] = ..., artifact: _Optional[str] = ..., source_environment: _Optional[str] = ..., target_environment: _Optional[str] = ..., requester: _Optional[str] = ..., note: _Optional[str] = ..., import_mode: _Optional[_Union[ImportMode, str]] = ..., overwrite_customizations: _Optional[bool] = ..., attempt: _Optional[int] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., error: _Optional[_Union[RunError, _Mapping]] = ..., error_count: _Optional[int] = ..., warning_count: _Optional[int] = ..., settings_sha256: _Optional[str] = ..., previous_version: _Optional[str] = ..., revision: _Optional[int] = ..., requested_version: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., schedule_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., override_reason: _Optional[str] = ..., deployed_as: _Optional[str] = ..., loss_sha256: _Optional[str] = ..., gates: _Optional[_Iterable[_Union[GateStatus, _Mapping]]] = ..., wait: _Optional[_Union[Run.Wait, _Mapping]] = ...) -> None: ...
 
 class Step(_message.Message):
     __slots__ = ("kind", "state", "detail", "percent", "start_time", "end_time")

@@ -8,6 +8,7 @@ nothing here writes. Only the choice of the due stage may ask an environment, fo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -53,6 +54,13 @@ def resolve(reads: Reads, request: DeployRequest, held: str = "") -> Asked:
         InvalidArgument: what to deploy is not said, or contradicts itself.
         FailedPrecondition: which development environment is meant is not clear, or no stage is due.
     """
+    if request.loss_sha256 and not re.fullmatch(r"[0-9a-f]{64}", request.loss_sha256):
+        what = "is no SHA-256 in hexadecimal; take it from the summary of a validation"
+        raise InvalidArgument(
+            ErrorReason.ERROR_REASON_INVALID_FIELD,
+            f"loss_sha256: {what}",
+            violations=[Violation("loss_sha256", what)],
+        )
     pipeline = _pipeline_named(reads, request.pipeline)
     stage_name = request.stage or _due_stage(reads, pipeline, request, request.version or held)
     index = rules.stage_index(pipeline, stage_name)

@@ -8,7 +8,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipelinehost.v1.resources_pb2 import Finding, Step, Subject
+from pipelinehost_dataverse.solution import ComponentKey
 
+_KINDS = {
+    "entity": "table",
+    "attribute": "column",
+    "workflow": "flow or process",
+    "appmodule": "model-driven app",
+    "canvasapp": "canvas app",
+    "environmentvariabledefinition": "environment variable",
+    "environmentvariablevalue": "packaged value of the environment variable",
+    "connectionreference": "connection reference",
+    "systemform": "form",
+    "savedquery": "view",
+    "optionset": "choice",
+    "webresource": "web resource",
+    "entityrelationship": "relationship",
+    "role": "security role",
+    "bot": "copilot",
+}
+"""What people call the kinds of components."""
 _ERROR, _WARNING, _INFO = Finding.SEVERITY_ERROR, Finding.SEVERITY_WARNING, Finding.SEVERITY_INFO
 
 
@@ -194,6 +213,54 @@ CATALOGUE: dict[str, Entry] = {
         "it first; or use an "
         "update (--update), which removes nothing.",
     ),
+    # What going back loses.
+    "CHANGES_BACK": Entry(
+        _WARNING,
+        "The {kind} {name} in {environment} changes back to what it is in {version}: what was changed in it "
+        "since is lost{fate}.",
+        "Nothing, if that is what you want; else keep {installed}.",
+    ),
+    "CHANGES_BACK_MORE": Entry(
+        _WARNING,
+        "{count} other components change back as well: {kinds}.",
+        "Nothing, if that is what you want; else keep {installed}.",
+    ),
+    "STAYS_BEHIND": Entry(
+        _WARNING,
+        "The {kind} {name} is not in {version}: nothing removes it from {environment}, so it stays{fate}.",
+        "See that nobody relies on it: the next upgrade to a version without it removes it.",
+    ),
+    "STAYS_BEHIND_MORE": Entry(
+        _WARNING,
+        "{count} other components that are not in {version} stay as well: {kinds}.",
+        "Nothing: the next upgrade to a version without them removes them.",
+    ),
+    "COMES_BACK": Entry(
+        _INFO,
+        "{environment} does not hold the {kind} {name} any more: it comes back{fate}.",
+        "Nothing; rows and values that went with it have to be brought back from elsewhere.",
+    ),
+    "COMES_BACK_MORE": Entry(
+        _INFO,
+        "{count} other components come back as well: {kinds}.",
+        "Nothing.",
+    ),
+    "CANNOT_COMPARE": Entry(
+        _WARNING,
+        "What {environment} holds was not put there by the newest run of this host, or not all of it: {count} "
+        "components are replaced by {version}, and nobody here knows what is lost in them ({kinds}).",
+        "Look at them in {environment}, and at its solution history.",
+    ),
+    "CUSTOMIZATIONS_REMOVED": Entry(
+        _WARNING,
+        "What was changed by hand in {environment} in components of {name} is removed.",
+        "Leave --overwrite-customizations out to keep it.",
+    ),
+    "LOSS_NOT_ACCEPTED": Entry(
+        _ERROR,
+        "Bringing {version} of {name} to {environment} {what}. Nothing was sent.",
+        "Look at what would be lost now, and accept exactly that: `{redeploy}`.",
+    ),
     # The import and afterwards.
     "IMPORT_FAILED": Entry(
         _ERROR,
@@ -337,3 +404,20 @@ def finding(
 def subject(kind: str, name: str, display_name: str = "") -> Subject:
     """What a finding is about."""
     return Subject(kind=kind, name=name, display_name=display_name)
+
+
+def kind_word(kind: str) -> str:
+    """What people call a kind of component; its table name where they have no word for it."""
+    return _KINDS.get(kind, kind)
+
+
+def component_subject(key: ComponentKey | None, name: str, display_name: str) -> Subject:
+    """A component as a subject. A column is named with its table: two tables may have columns of one name."""
+    kind = key.kind if key else ""
+    return subject(kind, key.key if key and kind == "attribute" else name, display_name)
+
+
+def component_title(key: ComponentKey | None, name: str, display_name: str) -> str:
+    """What people call a component; a column together with its table."""
+    shown = display_name or name
+    return f"{shown} of {key.key.partition('.')[0]}" if key and key.kind == "attribute" else shown

@@ -87,6 +87,8 @@ def bound(reads: Reads, run: Run, gate: Gate) -> str:
     ]
     if gate.kind != Gate.KIND_PRE_EXPORT:
         parts += [run.artifact, run.version, run.settings_sha256, target.organization_id]
+    if run.loss_sha256:
+        parts.append(f"loss {run.loss_sha256}")
     return hashlib.sha256("\0".join(f"{len(part)}:{part}" for part in parts).encode()).hexdigest()
 
 

@@ -10,13 +10,15 @@ from pipelinehost import names
 from pipelinehost.errors import DataLoss
 from pipelinehost.v1.resources_pb2 import Artifact, Environment, Finding, Step, Subject
 from pipelinehost_dataverse.solution import PackageError, Solution, Version, read
-from pipelinehost_dataverse.webapi import DataverseError, WebApi
+from pipelinehost_dataverse.webapi import DataverseError, InstalledSolution, WebApi
 from pipelinehost_server import rules
 from pipelinehost_server.blobs import Blobs
 from pipelinehost_server.deployment.findings import finding, subject
 from pipelinehost_server.deployment.validation import environment_finding, repeated
 from pipelinehost_server.store import Store
 
+LAST_OPERATION = "verify.operation"
+"""Noted of a run: the last operation on the solution that the target told of when the import was verified."""
 _REMEMBERED = 8
 """Packages whose contents are kept in memory: a few MB each for the largest that we know."""
 
@@ -121,6 +123,26 @@ class Packages:
         artifact.source_sha256 = source
         artifact.source_environment = environment.name
         return artifact
+
+    async def held(self, environment: str, installed: InstalledSolution, operation: str) -> Solution | None:
+        """What an environment holds of a solution, if the host put it there and nobody touched it since.
+
+        Args:
+            environment: name of its record.
+            installed: what it says of the solution.
+            operation: id of the last operation on the solution there.
+        """
+        reads = self._store.reads
+        run = reads.newest_success_in(environment, installed.unique_name)
+        if run is None or not same_version(run.version, str(installed.version)):
+            return None
+        if reads.output(run.name, LAST_OPERATION) != operation.encode():
+            return None
+        try:
+            solution, _ = await self.solution(names.slug(run.artifact))
+        except Stopped:
+            return None  # damaged: that it cannot be compared is told, and stops nothing
+        return solution
 
     async def bytes_of(self, sha256: str) -> bytes:
         """The stored bytes of that digest, checked again.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
@@ -178,6 +179,7 @@ class Deployment:
                 attempt=1,
                 steps=rules.deployment_steps(export=asked.artifact is None),
                 requested_version=request.version,
+                loss_sha256=request.loss_sha256,
                 schedule_time=schedule.wanted(request.schedule_time, now),
             )
             if asked.artifact is not None:
@@ -424,6 +426,17 @@ class Deployment:
                 asked.pipeline.allow_redeployment,
                 asked.stage.settings,
                 request.settings,
+                functools.partial(self._packages.held, asked.target.name),
+                request.overwrite_customizations,
+                request.loss_sha256,
+                rules.redeploy_command(
+                    Run(
+                        pipeline=asked.pipeline.name,
+                        stage=asked.stage.name,
+                        solution=asked.solution,
+                        artifact=names.artifact(solution.sha256.hex()),
+                    )
+                ),
             )
             own = asked.stage.name if asked.stage.HasField("sign_in") else ""
             target = await self._recognized(asked.target, Step.KIND_VALIDATE, tell, own)
@@ -433,6 +446,7 @@ class Deployment:
             async for update in validation:
                 tell(update)
             summary.settings.extend(validation.merged.settings)
+            summary.loss_sha256 = validation.loss_sha256
             if validation.installed is not None:
                 summary.installed_version = str(validation.installed.version)
         except Stopped as stopped:

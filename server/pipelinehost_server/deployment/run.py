@@ -8,6 +8,7 @@ reconciled before it is sent again.
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
@@ -40,6 +41,7 @@ from pipelinehost_dataverse.webapi import (
     ImportOperation,
     ImportProgress,
     ImportResult,
+    InstalledSolution,
     NotFound,
     OperationState,
     Refused,
@@ -52,12 +54,12 @@ from pipelinehost_dataverse.webapi import (
     hush,
 )
 from pipelinehost_server import rules
-from pipelinehost_server.deployment import gates, identities, schedule
+from pipelinehost_server.deployment import gates, identities, loss, schedule
 from pipelinehost_server.deployment.asked import withdrawn
 from pipelinehost_server.deployment.environments import Environments, only_as
 from pipelinehost_server.deployment.findings import finding, subject
 from pipelinehost_server.deployment.journal import CANCEL, HOST, WISHED, Changed, Journal, settings_key
-from pipelinehost_server.deployment.packages import Packages, Stopped
+from pipelinehost_server.deployment.packages import LAST_OPERATION, Packages, Stopped
 from pipelinehost_server.deployment.settings import Merged
 from pipelinehost_server.deployment.validation import (
     Plan,
@@ -266,6 +268,10 @@ class Execution:
             pipeline.allow_redeployment,
             self._stage_settings(pipeline),
             self._run_settings(),
+            functools.partial(self._packages.held, environment.name),
+            run.overwrite_customizations,
+            run.loss_sha256,
+            rules.redeploy_command(run),
         )
         validation = Validation(solution, package, api, plan)
         errors: list[Finding] = []
@@ -384,6 +390,8 @@ class Execution:
             upgrade = bool(run.stage) and run.import_mode != ImportMode.IMPORT_MODE_UPDATE and newer
             merged = await self._merged(solution, api, where)
             intent = await api.prepare_import(solution.manifest.unique_name, version, upgrade=upgrade)
+            if run.stage:
+                await self._require_loss(environment, api, solution, installed)
         except DataverseError as error:
             raise Stopped(environment_finding(error, where, Step.KIND_IMPORT)) from error
         if run.stage and merged.sha256(self._encryption.fingerprint) != run.settings_sha256 and run.gates:
@@ -418,6 +426,22 @@ class Execution:
         if not schedule.may_import(reads, run, now):
             return None
         return schedule.sends_through(reads, run, now)
+
+    async def _require_loss(
+        self, environment: Environment, api: WebApi, solution: Solution, installed: InstalledSolution | None
+    ) -> None:
+        """Stops a run that would lose something else by now than what was accepted and approved."""
+        run, found = self.journal.run, ""
+        if installed is not None and loss.goes_back(solution, installed):
+            known = functools.partial(self._packages.held, environment.name)
+            looked = await loss.look(
+                solution, installed, api, known, customizations=run.overwrite_customizations
+            )
+            found = looked.sha256
+        where, redeploy = rules.title(environment), rules.redeploy_command(run)
+        refused = loss.not_accepted(found, run.loss_sha256, solution, where, redeploy, Step.KIND_IMPORT)
+        if refused is not None:
+            raise Stopped(refused)
 
     async def _reconcile(
         self, environment: Environment, api: WebApi, intent: ImportIntent
@@ -577,7 +601,11 @@ class Execution:
         if run.stage:
             solution, _ = await self._packages.solution(_sha256(run))
             merged = await self._merged(solution, api, where)
-            await journal.record(findings=await _unapplied(merged, api, where))
+            last = loss.last_operation(await api.history(installed.unique_name))
+            await journal.record(
+                findings=await _unapplied(merged, api, where),
+                also=lambda tx: tx.put_output(run.name, LAST_OPERATION, last.encode()),
+            )
         return f"{where} holds {run.solution} {installed.version}"
 
     async def _fail(self, stopped: Stopped) -> None:

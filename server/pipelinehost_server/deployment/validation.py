@@ -29,7 +29,14 @@ from pipelinehost_dataverse.webapi import (
     Wait,
     WebApi,
 )
-from pipelinehost_server.deployment.findings import finding, subject
+from pipelinehost_server.deployment import loss
+from pipelinehost_server.deployment.findings import (
+    component_subject,
+    component_title,
+    finding,
+    kind_word,
+    subject,
+)
 from pipelinehost_server.deployment.settings import Merged, TargetValues, merge
 
 _T = TypeVar("_T")
@@ -43,22 +50,6 @@ _LOSS = {
     "connectionreference": "",
 }
 """Removed components that get a finding of their own, and what is lost with them."""
-_WORDS = {
-    "entity": "table",
-    "attribute": "column",
-    "workflow": "flow or process",
-    "appmodule": "model-driven app",
-    "canvasapp": "canvas app",
-    "environmentvariabledefinition": "environment variable",
-    "connectionreference": "connection reference",
-    "systemform": "form",
-    "savedquery": "view",
-    "optionset": "choice",
-    "webresource": "web resource",
-    "entityrelationship": "relationship",
-    "role": "security role",
-    "bot": "copilot",
-}
 _THROTTLED = "0x8007232"
 """Begins the codes of the limits on requests."""
 _MISSING_DEPENDENCIES = "0x8004801D"
@@ -80,6 +71,12 @@ class Plan:
     allow_redeployment: bool
     stage: DeploymentSettings
     run: DeploymentSettings
+    known: loss.Known
+    overwrite_customizations: bool
+    accepted: str
+    """Digest of what the requester has accepted to lose."""
+    redeploy: str
+    """The command that shows what would be lost."""
 
 
 class Validation:
@@ -99,6 +96,9 @@ class Validation:
         """The solution of the same name in the target."""
         self.upgrade = plan.mode != ImportMode.IMPORT_MODE_UPDATE
         """Whether the import would be an upgrade; a redeployment is always an update."""
+        self._too_low = False
+        self.loss_sha256 = ""
+        """Digest of what would be lost; empty where nothing would."""
         self.merged = Merged()
 
     async def __aiter__(self) -> AsyncIterator[Finding | Progress]:
@@ -136,6 +136,9 @@ class Validation:
             yield _progress(80, "looking for what the upgrade would remove")
             async for found in self._removals(self.installed):
                 yield found
+        if not self._too_low:
+            async for told in self._losses():
+                yield told
         yield _progress(100, "")
 
     def _about(self) -> Subject:
@@ -153,6 +156,7 @@ class Validation:
             found.append(finding("MODE_MISMATCH", about, **facts))
         if not manifest.version > installed.version:
             redeploys = self.plan.allow_redeployment
+            self._too_low = not redeploys
             found.append(
                 finding(
                     "REDEPLOYMENT" if redeploys else "VERSION_NOT_HIGHER",
@@ -175,6 +179,32 @@ class Validation:
                 )
             )
         return found
+
+    async def _losses(self) -> AsyncIterator[Finding | Progress]:
+        """What a redeployment would lose, and whether that is what was accepted."""
+        plan, installed = self.plan, self.installed
+        if installed is not None and loss.goes_back(self.solution, installed):
+            yield _progress(80, "looking for what going back would lose")
+            found = await loss.look(
+                self.solution,
+                installed,
+                self.target,
+                plan.known,
+                customizations=plan.overwrite_customizations,
+            )
+            self.loss_sha256 = found.sha256
+            for told in loss.told(found, self.solution, installed, plan.environment):
+                yield told
+        refused = loss.not_accepted(
+            self.loss_sha256,
+            plan.accepted,
+            self.solution,
+            plan.environment,
+            plan.redeploy,
+            Step.KIND_VALIDATE,
+        )
+        if refused is not None:
+            yield refused
 
     async def _parent(self) -> Finding | None:
         """A patch needs the solution that it patches."""
@@ -204,14 +234,14 @@ class Validation:
             if kind in _LOSS:
                 yield finding(
                     "UPGRADE_REMOVES",
-                    _subject(component),
+                    _subject_of(component),
                     environment=where,
-                    kind=_WORDS.get(kind, kind),
-                    name=_title(component),
+                    kind=kind_word(kind),
+                    name=_title_of(component),
                     loss=_LOSS[kind],
                 )
             else:
-                others[_WORDS.get(kind, kind)] += 1
+                others[kind_word(kind)] += 1
         if others:
             kinds = ", ".join(f"{n} × {kind}" for kind, n in sorted(others.items()))
             yield finding("UPGRADE_REMOVES_MORE", self._about(), count=others.total(), kinds=kinds)
@@ -231,10 +261,10 @@ class Validation:
             kind = component.key.kind if component.key else ""
             yield finding(
                 "UPGRADE_BLOCKED",
-                _subject(component),
+                _subject_of(component),
                 environment=where,
-                kind=_WORDS.get(kind, kind),
-                name=_title(component),
+                kind=kind_word(kind),
+                name=_title_of(component),
                 dependants=_listed([await names.of(d) for d in blocking]),
             )
 
@@ -289,7 +319,7 @@ class _Names:
         if component is None:
             return f"a component of {solution.unique_name}"
         kind = component.key.kind if component.key else component.type_name
-        return f"the {_WORDS.get(kind, kind)} {_title(component)} of {solution.unique_name}"
+        return f"the {kind_word(kind)} {_title_of(component)} of {solution.unique_name}"
 
 
 def staged_findings(
@@ -378,7 +408,7 @@ def _missing(pairs: Sequence[MissingDependency], environment: str) -> list[Findi
         end, origin = group[0].required, group[0].required_solution
         kind = _kind(end.type)
         name = end.schema_name or end.id or end.display_name
-        shown = f"the {_WORDS.get(kind, kind)} {end.display_name or name}"
+        shown = f"the {kind_word(kind)} {end.display_name or name}"
         if end.parent_schema_name:
             shown += f" of {end.parent_display_name or end.parent_schema_name}"
         dependents = sorted(
@@ -418,19 +448,12 @@ def _listed(names: Sequence[str], most: int = 3) -> str:
     return " and ".join(filter(None, [", ".join(shown[:-1]), shown[-1]])) if shown else "a component"
 
 
-def _subject(component: InstalledComponent) -> Subject:
-    """A column is named with its table: two tables may have columns of one name."""
-    if component.key is not None and component.key.kind == "attribute":
-        return subject("attribute", component.key.key, component.display_name)
-    kind = component.key.kind if component.key else ""
-    return subject(kind, component.name, component.display_name)
+def _subject_of(component: InstalledComponent) -> Subject:
+    return component_subject(component.key, component.name, component.display_name)
 
 
-def _title(component: InstalledComponent) -> str:
-    shown = component.display_name or component.name
-    if component.key is not None and component.key.kind == "attribute":
-        return f"{shown} of {component.key.key.partition('.')[0]}"
-    return shown
+def _title_of(component: InstalledComponent) -> str:
+    return component_title(component.key, component.name, component.display_name)
 
 
 def _progress(percent: int, detail: str) -> Progress:

@@ -143,6 +143,12 @@ _NEWEST_SUCCESS = (
 )
 _NEWEST_SUCCESS_ANY = text(_NEWEST_SUCCESS)
 _NEWEST_SUCCESS_OF_VERSION = text(_NEWEST_SUCCESS.where(tables.Run.version == ANY))
+_SUCCESSES_IN = text(
+    tables.Run.select(tables.Run.frame)
+    .where(_SUCCEEDED, tables.Run.target_environment == ANY, tables.Run.solution == ANY)
+    .order_by(tables.Run.create_time.desc(), tables.Run.name.desc())
+    .limit(SQL("20"))
+)
 _HELD_BY = text(tables.Run.select(tables.Run.name).where(tables.Run.held_environment == ANY))
 _WAITING_FOR = text(
     tables.Run.select(tables.Run.name)
@@ -553,6 +559,12 @@ class Reads:
         else:
             frame = self._one(_NEWEST_SUCCESS_ANY, stage, solution)
         return None if frame is None else resources_pb2.Run.FromString(body(frame))
+
+    def newest_success_in(self, environment: str, solution: str) -> resources_pb2.Run | None:
+        """The run of a solution to an environment that succeeded last, of the 20 that were asked for last."""
+        rows = self._execute(_SUCCESSES_IN, (environment, solution)).fetchall()
+        runs = [resources_pb2.Run.FromString(body(row[0])) for row in rows]
+        return max(runs, key=lambda run: (run.end_time.ToNanoseconds(), run.name), default=None)
 
     def held_by(self, environment: str) -> str | None:
         """Name of the run that has the environment now."""

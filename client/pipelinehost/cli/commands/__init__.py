@@ -13,7 +13,7 @@ from pipelinehost.cli.commands import options
 from pipelinehost.cli.commands.artifacts import artifact_group
 from pipelinehost.cli.commands.configuration import apply_command, get_command
 from pipelinehost.cli.commands.connections import connection_group
-from pipelinehost.cli.commands.deployments import deploy, validate
+from pipelinehost.cli.commands.deployments import deploy, redeploy, validate
 from pipelinehost.cli.commands.environments import environment_group
 from pipelinehost.cli.commands.events import event_group
 from pipelinehost.cli.commands.freezes import freeze_group
@@ -153,6 +153,7 @@ def host_command(session: Session, form: str) -> None:
 for _command in (
     deploy,
     validate,
+    redeploy,
     run_group,
     pipeline_group,
     environment_group,

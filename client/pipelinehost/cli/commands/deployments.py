@@ -1,7 +1,9 @@
-"""``deploy`` and ``validate``, which take the same arguments."""
+"""``deploy`` and ``validate``, which take the same arguments, and ``redeploy``, which goes back."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypedDict
@@ -21,6 +23,9 @@ from pipelinehost.client import Client, Deployment
 from pipelinehost.v1 import pipeline_host_pb2 as api
 from pipelinehost.v1.resources_pb2 import DeploymentSettings, Finding
 
+_NOT_ACCEPTED = "LOSS_NOT_ACCEPTED"
+"""The finding of a redeployment whose loss nobody has accepted yet."""
+
 
 class _DeployArguments(TypedDict):
     source: str
@@ -38,51 +43,59 @@ class _DeployArguments(TypedDict):
     override_reason: str
 
 
-def _deployment_options(command: options.F) -> options.F:
-    taken = [
-        click.argument("source", metavar="SOLUTION|FILE|ARTIFACT"),
-        click.option("-p", "--pipeline", required=True, help="Name or display name of the pipeline."),
-        click.option(
-            "--stage", default="", help="Stage of the pipeline.  [default: the next one that is due]"
-        ),
-        click.option(
-            "--from",
-            "from_",
-            metavar="ENVIRONMENT",
-            default="",
-            help="Development environment, where the pipeline has several.",
-        ),
-        click.option(
-            "--settings", type=options.FILE, help="deploymentSettings.json with values for the target."
-        ),
-        click.option(
-            "--set",
-            "variables",
-            metavar="NAME=VALUE",
-            multiple=True,
-            help="Value of an environment variable; wins over --settings.",
-        ),
-        click.option(
-            "--connection",
-            "connections",
-            metavar="REF=ID",
-            multiple=True,
-            help="Connection of a connection reference; wins over --settings.",
-        ),
-        click.option("--version", default="", help="Version that the development environment must hold."),
-        click.option("--update", is_flag=True, help="Delete nothing in the target, where an upgrade would."),
-        click.option(
-            "--overwrite-customizations",
-            is_flag=True,
-            help="Remove what was changed in the target by hand.",
-        ),
-        click.option("--note", default="", help="Text for the record."),
-        options.at,
-        options.override,
-    ]
-    for option in reversed(taken):
-        command = option(command)
-    return command
+_PIPELINE = click.option("-p", "--pipeline", required=True, help="Name or display name of the pipeline.")
+_FOR_THE_TARGET = [
+    click.option("--settings", type=options.FILE, help="deploymentSettings.json with values for the target."),
+    click.option(
+        "--set",
+        "variables",
+        metavar="NAME=VALUE",
+        multiple=True,
+        help="Value of an environment variable; wins over --settings.",
+    ),
+    click.option(
+        "--connection",
+        "connections",
+        metavar="REF=ID",
+        multiple=True,
+        help="Connection of a connection reference; wins over --settings.",
+    ),
+    click.option(
+        "--overwrite-customizations", is_flag=True, help="Remove what was changed in the target by hand."
+    ),
+    click.option("--note", default="", help="Text for the record."),
+    options.at,
+    options.override,
+]
+
+
+_Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def _taking(*taken: _Decorator) -> Callable[[options.F], options.F]:
+    def decorate(command: options.F) -> options.F:
+        for option in reversed(taken):
+            option(command)  # click notes it in the function itself
+        return command
+
+    return decorate
+
+
+_deployment_options = _taking(
+    click.argument("source", metavar="SOLUTION|FILE|ARTIFACT"),
+    _PIPELINE,
+    click.option("--stage", default="", help="Stage of the pipeline.  [default: the next one that is due]"),
+    click.option(
+        "--from",
+        "from_",
+        metavar="ENVIRONMENT",
+        default="",
+        help="Development environment, where the pipeline has several.",
+    ),
+    click.option("--version", default="", help="Version that the development environment must hold."),
+    click.option("--update", is_flag=True, help="Delete nothing in the target, where an upgrade would."),
+    *_FOR_THE_TARGET,
+)
 
 
 @click.command(cls=Command)
@@ -159,6 +172,102 @@ def validate(session: Session, /, form: str, **arguments: Any) -> int:
     return RUN_FAILED
 
 
+@click.command(cls=Command)
+@_taking(
+    click.argument("solution", metavar="SOLUTION"),
+    _PIPELINE,
+    click.option("--stage", required=True, help="Stage of the pipeline."),
+    click.option(
+        "--version",
+        default="",
+        help="Version to go back to.  [default: what the stage held before what it holds now]",
+    ),
+    click.option("--artifact", default="", help="The same by artifact: artifacts/SHA256 or its beginning."),
+    click.option("--accept", metavar="LOSS", default="", help="Lose exactly what was shown before, and go."),
+    *_FOR_THE_TARGET,
+)
+@options.yes
+@options.wait
+@options.timeout
+@options.output("table", "json", "name")
+@pass_session
+def redeploy(
+    session: Session,
+    /,
+    solution: str,
+    version: str,
+    artifact: str,
+    accept: str,
+    yes: bool,
+    form: str,
+    wait: bool,
+    timeout: float | None,
+    **arguments: Any,
+) -> int:
+    """Go back to a version that a stage held before.
+
+    Shows first what would be lost, component by component, and asks. It goes back only if exactly that would
+    still be lost when it comes to the import. Without a terminal it shows the same and ends with 3, unless
+    --yes accepts whatever there is, or --accept what was shown before. The pipeline has to allow
+    redeployment.
+
+    Examples:
+      pipelinehost redeploy ContosoSales -p sales --stage prod
+      pipelinehost redeploy ContosoSales -p sales --stage prod --version 1.4.0.0 --note "CR 1234"
+    """
+    if version and artifact:
+        raise click.UsageError("--version and --artifact say the same; give one.")
+    client = session.client
+    pipeline = arguments["pipeline"]
+    if not artifact:
+        artifact = client.held_before(pipeline, arguments["stage"], solution, version=version)
+    deployment = Deployment(
+        artifact=artifact,
+        stage=arguments["stage"],
+        settings=_settings(arguments),
+        note=arguments["note"],
+        overwrite_customizations=arguments["overwrite_customizations"],
+    )
+    if not accept:
+        summary, mended = _preview(client, pipeline, deployment)
+        again = f"{solution} -p {pipeline} --stage {arguments['stage']} --artifact {artifact}"
+        if not mended:
+            err().print(clean(f"  Next: mend that, then: {console.program()} redeploy {again}"))
+            return RUN_FAILED
+        if not yes and not sys.stdin.isatty():
+            err().print(clean(f"  Next: {console.program()} redeploy {again} --accept {summary.loss_sha256}"))
+            return RUN_FAILED
+        question = f"Bring {names.slug(summary.stage)} from {summary.installed_version} to {summary.version}"
+        options.confirm(f"{question}{', and lose this' if summary.loss_sha256 else ''}?", yes=yes)
+        accept = summary.loss_sha256
+    deployment["loss_sha256"] = accept
+    started = client.deploy(pipeline, **deployment)
+    return follow(client, started, form, wait=wait, timeout=timeout)
+
+
+def _preview(
+    client: Client, pipeline: str, deployment: Deployment
+) -> tuple[api.ValidateDeploymentResponse.Summary, bool]:
+    """Shows what going back would lose; gives the summary, and whether nothing but acceptance is missing."""
+    losses: list[Finding] = []
+    errors, summary = 0, api.ValidateDeploymentResponse.Summary()
+    with progress.ValidationView() as view:
+        for response in client.validate(pipeline, **deployment):
+            found = response.finding
+            if found.code in progress.LOSSES:
+                losses.append(found)
+            elif found.code != _NOT_ACCEPTED:
+                errors += found.severity == Finding.SEVERITY_ERROR
+                view.take(response)
+            if response.HasField("summary"):
+                summary = response.summary
+    progress.losses(losses, err())
+    held = summary.installed_version or "nothing"
+    lost = f"loses {summary.loss_sha256}" if summary.loss_sha256 else "loses nothing"
+    err().print(clean(f"  {names.slug(summary.stage)} holds {held}; {summary.version} {lost}"))
+    return summary, not errors
+
+
 def _again(arguments: dict[str, Any]) -> str:
     stage = f" --stage {arguments['stage']}" if arguments["stage"] else ""
     return clean(f"{arguments['source']} -p {arguments['pipeline']}{stage} …")
@@ -180,15 +289,11 @@ def _summary(summary: api.ValidateDeploymentResponse.Summary) -> None:
 
 
 def _deployment(client: Client, arguments: _DeployArguments) -> tuple[str, Deployment]:
-    settings = DeploymentSettings()
-    if arguments["settings"] is not None:
-        settings = settings_file.read(arguments["settings"])
-    settings = settings_file.merge(settings, arguments["variables"], arguments["connections"])
     deployment = Deployment(
         stage=arguments["stage"],
         development_environment=arguments["from_"],
         version=arguments["version"],
-        settings=settings,
+        settings=_settings(arguments),
         note=arguments["note"],
         update=arguments["update"],
         overwrite_customizations=arguments["overwrite_customizations"],
@@ -202,3 +307,10 @@ def _deployment(client: Client, arguments: _DeployArguments) -> tuple[str, Deplo
     else:
         deployment["solution"] = solution
     return arguments["pipeline"], deployment
+
+
+def _settings(arguments: Mapping[str, Any]) -> DeploymentSettings:
+    settings = DeploymentSettings()
+    if arguments["settings"] is not None:
+        settings = settings_file.read(arguments["settings"])
+    return settings_file.merge(settings, arguments["variables"], arguments["connections"])
