@@ -951,7 +951,7 @@ class RecordFault(_message.Message):
     def __init__(self, kind: _Optional[_Union[RecordFault.Kind, str]] = ..., sequence: _Optional[int] = ..., message: _Optional[str] = ...) -> None: ...
 
 class RunChange(_message.Message):
-    __slots__ = ("to", "error", "artifact", "version", "attempt", "deployed_as")
+    __slots__ = ("to", "error", "artifact", "version", "attempt", "deployed_as", "loss_sha256")
     FROM_FIELD_NUMBER: _ClassVar[int]
     TO_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
@@ -959,13 +959,15 @@ class RunChange(_message.Message):
     VERSION_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     DEPLOYED_AS_FIELD_NUMBER: _ClassVar[int]
+    LOSS_SHA256_FIELD_NUMBER: _ClassVar[int]
     to: Run.State
     error: RunError
     artifact: str
     version: str
     attempt: int
     deployed_as: str
-    def __init__(self, to: _Optional[_Union[Run.State, str]] = ..., error: _Optional[_Union[RunError, _Mapping]] = ..., artifact: _Optional[str] = ..., version: _Optional[str] = ..., attempt: _Optional[int] = ..., deployed_as: _Optional[str] = ..., **kwargs) -> None: ...
+    loss_sha256: str
+    def __init__(self, to: _Optional[_Union[Run.State, str]] = ..., error: _Optional[_Union[RunError, _Mapping]] = ..., artifact: _Optional[str] = ..., version: _Optional[str] = ..., attempt: _Optional[int] = ..., deployed_as: _Optional[str] = ..., loss_sha256: _Optional[str] = ..., **kwargs) -> None: ...
 
 class Progress(_message.Message):
     __slots__ = ("step", "percent", "detail")

@@ -247,8 +247,8 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "CANNOT_COMPARE": Entry(
         _WARNING,
-        "What {environment} holds was not put there by the newest run of this host, or not all of it: {count} "
-        "components are replaced by {version}, and nobody here knows what is lost in them ({kinds}).",
+        "What {environment} holds was not put there by the newest run of this host, or not all of it: "
+        "{count} components are replaced by {version}, and nobody here knows what is lost in them ({kinds}).",
         "Look at them in {environment}, and at its solution history.",
     ),
     "CUSTOMIZATIONS_REMOVED": Entry(

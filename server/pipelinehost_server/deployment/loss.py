@@ -160,10 +160,10 @@ def told(loss: Loss, solution: Solution, installed: InstalledSolution, environme
         "installed": str(installed.version),
     }
     about = subject("solution", solution.manifest.unique_name, solution.manifest.display_name)
-    for code, parts, fates in (
-        ("CHANGES_BACK", loss.changed, _CHANGES),
-        ("STAYS_BEHIND", loss.left, {kind: _STAYS.get(kind, "") for kind in _CHANGES}),
-        ("COMES_BACK", loss.back, {kind: _COMES.get(kind, "") for kind in _CHANGES}),
+    for code, more, parts, fates in (
+        ("CHANGES_BACK", "CHANGES_BACK_MORE", loss.changed, _CHANGES),
+        ("STAYS_BEHIND", "STAYS_BEHIND_MORE", loss.left, {k: _STAYS.get(k, "") for k in _CHANGES}),
+        ("COMES_BACK", "COMES_BACK_MORE", loss.back, {k: _COMES.get(k, "") for k in _CHANGES}),
     ):
         named = [p for p in parts if p.identity.kind in fates][:NAMED]
         for part in named:
@@ -176,7 +176,7 @@ def told(loss: Loss, solution: Solution, installed: InstalledSolution, environme
                 **facts,
             )
         if others := _counted(set(parts) - set(named)):
-            yield finding(f"{code}_MORE", about, count=len(parts) - len(named), kinds=others, **facts)
+            yield finding(more, about, count=len(parts) - len(named), kinds=others, **facts)
     if loss.unknown or loss.unnamed:
         kinds = ", ".join(
             filter(None, [_counted(loss.unknown), f"{loss.unnamed} without a name" if loss.unnamed else ""])
@@ -222,7 +222,7 @@ def not_accepted(
 
 
 def _component(component: Component) -> Part:
-    return Part(component.identity, component.schema_name, component.name)
+    return Part(component.identity, component.schema_name.strip("{}"), component.name)
 
 
 def _installed(component: InstalledComponent) -> Part:

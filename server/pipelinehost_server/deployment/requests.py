@@ -607,6 +607,7 @@ def _requested(run: Run, caller: str) -> Event:
         version=run.version,
         attempt=run.attempt,
         deployed_as=run.deployed_as,
+        loss_sha256=run.loss_sha256,
     )
     return Event(
         kind=Event.KIND_DEPLOYMENT_REQUESTED, actor=caller, subject=run.name, run=change, message=run.note

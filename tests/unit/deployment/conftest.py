@@ -11,7 +11,11 @@ from typing import Any
 
 import pytest
 
-from pipelinehost.v1.pipeline_host_pb2 import DeployRequest, RestoreArtifactRequest
+from pipelinehost.v1.pipeline_host_pb2 import (
+    DeployRequest,
+    RestoreArtifactRequest,
+    ValidateDeploymentResponse,
+)
 from pipelinehost.v1.resources_pb2 import (
     Artifact,
     Connection,
@@ -107,6 +111,22 @@ class Host:
             request.stage = f"pipelines/sales/stages/{stage}"
         request.MergeFrom(DeployRequest(**more))
         return await self.deployment.deploy(request, "admin", once())
+
+    async def previewed(
+        self, solution: str = "Sales", stage: str = "", **more: Any
+    ) -> tuple[list[Finding], ValidateDeploymentResponse.Summary]:
+        """What a validation finds, and what it comes to."""
+        request = DeployRequest(pipeline="pipelines/sales", solution=solution)
+        if stage:
+            request.stage = f"pipelines/sales/stages/{stage}"
+        request.MergeFrom(DeployRequest(**more))
+        updates = [u async for u in self.deployment.validate(request, "admin")]
+        return [u.finding for u in updates if u.HasField("finding")], updates[-1].summary
+
+    async def loss(self, solution: str = "Sales", stage: str = "", **more: Any) -> str:
+        """Digest of what a deployment would lose now."""
+        _, summary = await self.previewed(solution, stage, **more)
+        return summary.loss_sha256
 
     async def deployed(self, solution: str = "Sales", stage: str = "", **more: Any) -> Run:
         return await self.ended(await self.asked(solution, stage, **more))

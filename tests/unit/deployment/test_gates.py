@@ -381,6 +381,7 @@ MUTATIONS: dict[str, Callable[[Transaction, Run], None]] = {
     "settings": _run(settings_sha256="0" * 64),
     "import mode": _run(import_mode=ImportMode.IMPORT_MODE_UPDATE),
     "customizations": _run(overwrite_customizations=True),
+    "loss": _run(loss_sha256="1" * 64),
     "target": _run(target_environment="environments/production"),
     "stage": _run(stage="pipelines/sales/stages/production"),
     "solution": _run(solution="Other"),
@@ -440,7 +441,7 @@ def test_nothing_that_a_run_does_is_left_out_of_the_mutations() -> None:
     inputs = {
         "artifact", "version", "settings_sha256", "import_mode", "overwrite_customizations",
         "target_environment", "stage", "solution", "requested_version", "source_environment", "requester",
-        "schedule_time",
+        "schedule_time", "loss_sha256",
     }  # fmt: skip
     assert {f.name for f in Run.DESCRIPTOR.fields} == told | inputs
     assert {f.name for f in Gate.DESCRIPTOR.fields} == {

@@ -132,9 +132,12 @@ async def test_redeployment_of_an_older_artifact_where_the_pipeline_allows_it(ho
     refused = await host.deployed(artifact=first.artifact, stage="qa")
     assert refused.error.code == "VERSION_NOT_HIGHER"
     await host.configure("qa", "production", allow_redeployment=True)
-    run = await host.deployed(artifact=first.artifact, stage="qa")
+    asked = await host.deployed(artifact=first.artifact, stage="qa")
+    assert asked.error.code == "LOSS_NOT_ACCEPTED"
+    loss = await host.loss(artifact=first.artifact, stage="qa")
+    run = await host.deployed(artifact=first.artifact, stage="qa", loss_sha256=loss)
     assert (state(run), run.error.message) == ("SUCCEEDED", "")
-    assert [f.code for f in host.findings(run)] == ["REDEPLOYMENT"]
+    assert [f.code for f in host.findings(run)] == ["REDEPLOYMENT", "STAYS_BEHIND"]
     assert sorted(await host.history("qa")) == ["1.0.0.0", "1.0.0.0", "1.1.0.0"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from tests.unit.deployment.conftest import Host
 
@@ -11,6 +12,7 @@ from pipelinehost.v1.resources_pb2 import (
     ConnectionReferenceSetting,
     DeploymentSettings,
     EnvironmentVariableSetting,
+    Finding,
     Run,
 )
 from pipelinehost_dataverse.solution import Solution, VariableType, diff, read
@@ -37,6 +39,68 @@ async def settings(host: Host, solution: Solution) -> DeploymentSettings:
                 EnvironmentVariableSetting(schema_name=variable.schema_name, value=value)
             )
     return made
+
+
+def counts(findings: list[Finding], code: str) -> int:
+    """Components that findings of a code speak of, one by one or counted."""
+    told = [f for f in findings if f.code == f"{code}_MORE"]
+    assert len(told) <= 1
+    more = sum(int(n) for f in told for n in re.findall(r"^(\d+) other", f.cause))
+    return sum(f.code == code for f in findings) + more
+
+
+async def test_the_coe_series_goes_back_step_by_step(host: Host, real_solutions: Path) -> None:
+    """All that is said to be lost is lost, and nothing else: compared with the packages themselves."""
+    await host.configure("qa", allow_redeployment=True)
+    packages = [(real_solutions / "valid" / f"{NAME}_{v}_managed.zip").read_bytes() for v in SERIES]
+    artifacts, given = {}, {}
+    for package in packages:
+        solution = read(package)
+        version = str(solution.manifest.version)
+        artifacts[version] = await host.upload(package)
+        given[version] = await settings(host, solution)
+    newest = read(packages[-1])
+    run = await host.deployed(
+        artifact=artifacts[str(newest.manifest.version)].name,
+        stage="qa",
+        settings=given[str(newest.manifest.version)],
+    )
+    assert run.state == Run.STATE_SUCCEEDED, run.error
+    _, api = await host.environments.named("environments/qa")
+    held = {c.identity for c in newest.components}
+    above = newest
+    for package in reversed(packages[:-1]):
+        solution = read(package)
+        version = str(solution.manifest.version)
+        request: dict[str, Any] = {
+            "artifact": artifacts[version].name,
+            "stage": "qa",
+            "settings": given[version],
+        }
+        found, summary = await host.previewed(**request)
+        difference = diff(above, solution)
+        old = {c.identity for c in solution.components}
+        gone = {c.identity for c in difference.removed}
+        new = {c.identity for c in difference.added}
+        unknown = new & held
+        assert counts(found, "CHANGES_BACK") == len(difference.changed), version
+        assert counts(found, "STAYS_BEHIND") == len(gone), version
+        assert counts(found, "COMES_BACK") == len(new - held), version
+        told = [f.cause for f in found if f.code == "CANNOT_COMPARE"]
+        assert [f"{len(unknown)} components" in cause for cause in told] == [True] * bool(unknown)
+        assert summary.loss_sha256
+        refused = await host.deployed(**request)
+        assert refused.error.code == "LOSS_NOT_ACCEPTED"
+        run = await host.deployed(**request, loss_sha256=summary.loss_sha256)
+        assert run.state == Run.STATE_SUCCEEDED, (version, run.error)
+        assert run.ByteSize() < 16 * 1024
+        assert counts(host.findings(run), "CHANGES_BACK") == len(difference.changed)
+        held |= old
+        installed = await api.solution(NAME)
+        assert installed is not None
+        assert installed.version == solution.manifest.version
+        assert {c.key for c in await api.installed_components(installed)} == held, version
+        above = solution
 
 
 async def test_the_coe_series_is_upgraded_through_a_pipeline(host: Host, real_solutions: Path) -> None:
