@@ -700,10 +700,12 @@ class Client:
             found = [r.artifact for r in runs if _numbers(r.version) < _numbers(now.version)]
         if found:
             return found[0]
-        what = f"version {version} of {solution}" if version else f"an earlier version of {solution}"
+        what = (
+            f"version {version} of {solution}" if version else f"earlier version of {solution} at {at.name}"
+        )
         raise NotFound(
             ErrorReason.ERROR_REASON_RESOURCE_NOT_FOUND,
-            f"The host knows of no {what} {'' if version else f'at {at.name}'}".rstrip() + ".",
+            f"The host knows of no {what}.",
             remedy="See what there is with `pipelinehost artifact list`, and name an artifact.",
         )
 

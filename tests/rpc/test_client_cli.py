@@ -5,6 +5,7 @@
 
 import asyncio
 import datetime as dt
+import io
 import json
 import os
 import re
@@ -318,6 +319,111 @@ def test_a_validation(host: FakeHost, cli: Callable[[str], Ended]) -> None:
     summary.deployable, summary.error_count = False, 1
     host.updates[-1] = api.ValidateDeploymentResponse(summary=summary)
     golden("validate_not_ready", cli("validate ContosoSales -p sales --stage qa"))
+
+
+LOSS = "10552222" + "0" * 56
+
+
+def gone_back(host: FakeHost, version: str = "1.1.0.0") -> api.ValidateDeploymentResponse.Summary:
+    """prod has held 1.0, 1.1 and then 1.2; what a validation says of 1.1."""
+    for n, held in enumerate(("1.0.0.0", "1.1.0.0", "1.2.0.0"), 2):
+        sha = f"{n}" * 64
+        host.artifacts[f"artifacts/{sha}"] = Artifact(
+            name=f"artifacts/{sha}", solution="ContosoSales", version=held, managed=True
+        )
+        run = Run(
+            name=f"runs/01jd{n:022d}",
+            state=Run.STATE_SUCCEEDED,
+            pipeline="pipelines/sales",
+            stage="pipelines/sales/stages/prod",
+            solution="ContosoSales",
+            version=held,
+            artifact=f"artifacts/{sha}",
+        )
+        run.end_time.seconds = 1_760_000_000 + n
+        host.runs[run.name] = run
+    parts = [
+        ("REDEPLOYMENT", "prod holds 1.2.0.0, which is not lower than 1.1.0.0.", ""),
+        ("CHANGES_BACK", "The table Order in prod changes back to what it is in 1.1.0.0.", "Keep 1.2.0.0."),
+        ("CHANGES_BACK", "The flow or process Pay\x1b[2J in prod changes back.", "Keep 1.2.0.0."),
+        ("STAYS_BEHIND", "The column Tax of order is not in 1.1.0.0: it stays.", "See that nobody uses it."),
+        ("LOSS_NOT_ACCEPTED", "Nobody has accepted that.", "Look again."),
+    ]
+    summary = api.ValidateDeploymentResponse.Summary(
+        solution="ContosoSales",
+        version=version,
+        installed_version="1.2.0.0",
+        stage="pipelines/sales/stages/prod",
+        loss_sha256=LOSS,
+    )
+    host.updates = [
+        api.ValidateDeploymentResponse(progress=Progress(detail="looking for what going back would lose")),
+        *(
+            api.ValidateDeploymentResponse(
+                finding=Finding(
+                    code=code,
+                    severity=Finding.SEVERITY_ERROR if code[0] == "L" else Finding.SEVERITY_WARNING,
+                    cause=cause,
+                    remedy=remedy,
+                )
+            )
+            for code, cause, remedy in parts
+        ),
+        api.ValidateDeploymentResponse(summary=summary),
+    ]
+    return summary
+
+
+def test_going_back_shows_the_loss_and_takes_exactly_that(
+    host: FakeHost, cli: Callable[[str], Ended]
+) -> None:
+    gone_back(host)
+    golden("redeploy_preview", cli("redeploy ContosoSales -p sales --stage prod"))
+    assert not host.seen("Deploy"), "nobody was there to accept"
+    assert host.seen("ValidateDeployment")[-1].deployment.artifact == "artifacts/" + "3" * 64
+    golden("redeploy_yes", cli("redeploy ContosoSales -p sales --stage prod --yes --detach --note why"))
+    assert host.seen("Deploy")[-1].loss_sha256 == LOSS
+    looked = len(host.seen("ValidateDeployment"))
+    accepted = f"redeploy ContosoSales -p sales --stage prod --version 1.0 --accept {LOSS} --detach"
+    golden("redeploy_accepted", cli(accepted))
+    assert len(host.seen("ValidateDeployment")) == looked, "what was accepted needs no second look"
+    assert host.seen("Deploy")[-1].artifact == "artifacts/" + "2" * 64
+    assert host.seen("Deploy")[-1].loss_sha256 == LOSS
+
+
+@pytest.mark.parametrize(("answer", "deployed"), [("y", 1), ("n", 0), ("", 0)])
+def test_going_back_asks_on_a_terminal(
+    host: FakeHost,
+    cli: Callable[[str], Ended],
+    monkeypatch: pytest.MonkeyPatch,
+    answer: str,
+    deployed: int,
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    gone_back(host)
+    monkeypatch.setattr(sys, "stdin", Terminal(f"{answer}\n"))
+    ended = cli("redeploy ContosoSales -p sales --stage prod --detach")
+    assert "Bring prod from 1.2.0.0 to 1.1.0.0, and lose this?" in ended.err
+    assert len(host.seen("Deploy")) == deployed
+
+
+def test_going_back_that_cannot_be(host: FakeHost, cli: Callable[[str], Ended]) -> None:
+    call = "redeploy ContosoSales -p sales --stage prod"
+    golden("redeploy_nothing_before", cli(call))
+    gone_back(host)
+    unknown = cli(f"{call} --version 0.9")
+    assert (unknown.code, "knows of no version 0.9" in unknown.err) == (1, True)
+    assert cli(f"{call} --version 1.0 --artifact {SHA}").code == 2
+    refused = Finding(code="VERSION_NOT_HIGHER", severity=Finding.SEVERITY_ERROR, cause="It is not higher.")
+    host.updates.insert(1, api.ValidateDeploymentResponse(finding=refused))
+    golden("redeploy_not_allowed", cli(f"{call} --yes"))
+    del host.updates[1:-1]
+    higher = cli(f"{call} --yes")
+    assert (higher.code, "is no way back" in higher.err) == (2, True)
+    assert not host.seen("Deploy")
 
 
 def test_a_refused_deployment_lists_every_reason(host: FakeHost, cli: Callable[[str], Ended]) -> None:

@@ -96,6 +96,11 @@ CATALOGUE: dict[str, Entry] = {
         "as an update: what {installed} added stays.",
         "Nothing, if that is what you want.",
     ),
+    "REDEPLOYMENT_DOUBTED": Entry(
+        _WARNING,
+        "{environment} says of the package: {message}{remark}. It may refuse it, and then stays as it is.",
+        "Try it; if it is refused, build what you want to go back to as a higher version.",
+    ),
     "PUBLISHER_MISMATCH": Entry(
         _ERROR,
         "{name} is installed from the publisher {installed}; this package has the publisher {publisher}.",

@@ -134,9 +134,7 @@ class Packages:
         """
         reads = self._store.reads
         run = reads.newest_success_in(environment, installed.unique_name)
-        if run is None or not same_version(run.version, str(installed.version)):
-            return None
-        if reads.output(run.name, LAST_OPERATION) != operation.encode():
+        if run is None or reads.output(run.name, LAST_OPERATION) != operation.encode():
             return None
         try:
             solution, _ = await self.solution(names.slug(run.artifact))

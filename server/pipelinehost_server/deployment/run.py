@@ -585,6 +585,8 @@ class Execution:
 
     async def _verified(self, api: WebApi, where: str) -> str:
         journal, run = self.journal, self.journal.run
+        # Before the look at the version: whatever others do after that is a later operation.
+        last = loss.last_operation(await api.history(run.solution)) if run.stage else ""
         installed = await api.solution(run.solution)
         if installed is None or installed.version != Version.parse(run.version):
             raise Stopped(
@@ -601,7 +603,6 @@ class Execution:
         if run.stage:
             solution, _ = await self._packages.solution(_sha256(run))
             merged = await self._merged(solution, api, where)
-            last = loss.last_operation(await api.history(installed.unique_name))
             await journal.record(
                 findings=await _unapplied(merged, api, where),
                 also=lambda tx: tx.put_output(run.name, LAST_OPERATION, last.encode()),

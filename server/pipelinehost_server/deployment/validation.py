@@ -53,7 +53,8 @@ _LOSS = {
 _THROTTLED = "0x8007232"
 """Begins the codes of the limits on requests."""
 _MISSING_DEPENDENCIES = "0x8004801D"
-_OWN_CHECKS = frozenset({"0x80048541", "0x80048040", "0x80048041", "0x8004801C", "0x80048539", "0x8004F042"})
+_NOT_HIGHER = "0x80048541"
+_OWN_CHECKS = frozenset({_NOT_HIGHER, "0x80048040", "0x80048041", "0x8004801C", "0x80048539", "0x8004F042"})
 """Codes of the environment that say what a check of ours has said already, with a better remedy."""
 _AGAIN, _AGAIN_SECONDS = 2, 2.0
 """How often, and after how long, a question is asked again whose answer was lost."""
@@ -96,7 +97,7 @@ class Validation:
         """The solution of the same name in the target."""
         self.upgrade = plan.mode != ImportMode.IMPORT_MODE_UPDATE
         """Whether the import would be an upgrade; a redeployment is always an update."""
-        self._too_low = False
+        self._too_low = self._redeploys = False
         self.loss_sha256 = ""
         """Digest of what would be lost; empty where nothing would."""
         self.merged = Merged()
@@ -128,6 +129,12 @@ class Validation:
             await self.target.discard_upload(staged.upload_id)
         for found in staged_findings(staged, self._about(), where, known=_OWN_CHECKS):
             yield found
+        doubts = [r for r in staged.findings if r.code == _NOT_HIGHER and self._redeploys]
+        for remark in doubts[:1]:
+            message, code = remark.message, coded(remark.code)
+            yield finding(
+                "REDEPLOYMENT_DOUBTED", self._about(), environment=where, message=message, remark=code
+            )
         yield _progress(60, "checking connections and environment variables")
         self.merged = await merge_settings(self.solution, self.target, where, self.plan.stage, self.plan.run)
         for found in self.merged.findings:
@@ -156,7 +163,7 @@ class Validation:
             found.append(finding("MODE_MISMATCH", about, **facts))
         if not manifest.version > installed.version:
             redeploys = self.plan.allow_redeployment
-            self._too_low = not redeploys
+            self._redeploys, self._too_low = redeploys, not redeploys
             found.append(
                 finding(
                     "REDEPLOYMENT" if redeploys else "VERSION_NOT_HIGHER",

@@ -229,13 +229,19 @@ def redeploy(
         overwrite_customizations=arguments["overwrite_customizations"],
     )
     if not accept:
-        summary, mended = _preview(client, pipeline, deployment)
-        again = f"{solution} -p {pipeline} --stage {arguments['stage']} --artifact {artifact}"
-        if not mended:
+        again = (
+            f"{solution} -p {pipeline} --stage {arguments['stage']} --artifact {artifact}{_more(arguments)}"
+        )
+        summary, others = _preview(client, pipeline, deployment)
+        if any(found.severity == Finding.SEVERITY_ERROR for found in others):
             err().print(clean(f"  Next: mend that, then: {console.program()} redeploy {again}"))
             return RUN_FAILED
+        if not any(found.code == "REDEPLOYMENT" for found in others):
+            held = summary.installed_version or "nothing"
+            raise click.UsageError(f"{summary.version} is no way back from {held}: `deploy` it.")
         if not yes and not sys.stdin.isatty():
-            err().print(clean(f"  Next: {console.program()} redeploy {again} --accept {summary.loss_sha256}"))
+            accepting = f" --accept {summary.loss_sha256}" if summary.loss_sha256 else " --yes"
+            err().print(clean(f"  Next: {console.program()} redeploy {again}{accepting}"))
             return RUN_FAILED
         question = f"Bring {names.slug(summary.stage)} from {summary.installed_version} to {summary.version}"
         options.confirm(f"{question}{', and lose this' if summary.loss_sha256 else ''}?", yes=yes)
@@ -245,27 +251,35 @@ def redeploy(
     return follow(client, started, form, wait=wait, timeout=timeout)
 
 
+def _more(arguments: Mapping[str, Any]) -> str:
+    """The options of a call that have to be given again, but for values, which may be secret."""
+    settings = f" --settings {arguments['settings']}" if arguments["settings"] else ""
+    overwrite = " --overwrite-customizations" if arguments["overwrite_customizations"] else ""
+    return settings + overwrite + (" …" if arguments["variables"] or arguments["connections"] else "")
+
+
 def _preview(
     client: Client, pipeline: str, deployment: Deployment
-) -> tuple[api.ValidateDeploymentResponse.Summary, bool]:
-    """Shows what going back would lose; gives the summary, and whether nothing but acceptance is missing."""
-    losses: list[Finding] = []
-    errors, summary = 0, api.ValidateDeploymentResponse.Summary()
+) -> tuple[api.ValidateDeploymentResponse.Summary, list[Finding]]:
+    """Shows what going back would lose; gives the summary, and what was found beside the losses."""
+    losses, others = list[Finding](), list[Finding]()
+    summary = api.ValidateDeploymentResponse.Summary()
     with progress.ValidationView() as view:
         for response in client.validate(pipeline, **deployment):
             found = response.finding
-            if found.code in progress.LOSSES:
-                losses.append(found)
-            elif found.code != _NOT_ACCEPTED:
-                errors += found.severity == Finding.SEVERITY_ERROR
-                view.take(response)
             if response.HasField("summary"):
                 summary = response.summary
+            elif found.code in progress.LOSSES:
+                losses.append(found)
+            elif found.code != _NOT_ACCEPTED:
+                view.take(response)
+                if found.code:
+                    others.append(found)
     progress.losses(losses, err())
     held = summary.installed_version or "nothing"
     lost = f"loses {summary.loss_sha256}" if summary.loss_sha256 else "loses nothing"
     err().print(clean(f"  {names.slug(summary.stage)} holds {held}; {summary.version} {lost}"))
-    return summary, not errors
+    return summary, others
 
 
 def _again(arguments: dict[str, Any]) -> str:

@@ -106,6 +106,7 @@ def run_show(session: Session, name: str, form: str) -> None:
             ("from", names.slug(found.source_environment)),
             ("to", f"{_where(found)}, environment {names.slug(found.target_environment)}"),
             ("before", found.previous_version),
+            ("loses", f"{found.loss_sha256} (`run findings` says what)" if found.loss_sha256 else ""),
             ("requester", found.requester),
             ("deployed as", found.deployed_as),
             ("note", found.note),
