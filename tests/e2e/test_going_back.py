@@ -137,8 +137,14 @@ def test_the_cli_goes_back_and_says_when_there_is_nothing_to_lose(bed: Bed) -> N
     nothing = bed.cli(f"{CALL} --version 1.0")
     assert nothing.returncode == 3
     assert "loses nothing" in nothing.stderr
-    again = bed.cli(f"{CALL} --version 1.0 --yes")
+    again = bed.cli(f"{CALL} --version 1.0 --yes --hold for-the-fair")
     assert again.returncode == 0, again.stderr
+    assert "held on Sales 1.0.0.0" in again.stderr
+    (hold,) = bed.client.pipeline("sales").stages[0].holds
+    assert (hold.solution, hold.version, hold.reason) == ("Sales", "1.0.0.0", "for-the-fair")
+    forward = bed.cli(f"{CALL} --version 2.0 --yes")
+    assert forward.returncode == 3
+    assert "STAGE_HELD" in forward.stderr
 
 
 def test_an_environment_that_wants_higher_versions_says_so_before_and_stays_as_it_is(tmp_path: Path) -> None:

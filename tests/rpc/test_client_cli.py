@@ -420,6 +420,11 @@ def test_going_back_that_cannot_be(host: FakeHost, cli: Callable[[str], Ended]) 
     refused = Finding(code="VERSION_NOT_HIGHER", severity=Finding.SEVERITY_ERROR, cause="It is not higher.")
     host.updates.insert(1, api.ValidateDeploymentResponse(finding=refused))
     golden("redeploy_not_allowed", cli(f"{call} --yes"))
+    assert cli(f"{call} --yes --detach --hold why").code == 2
+    host.failures["UpdatePipeline"] = [
+        errors.PermissionDenied(ErrorReason.ERROR_REASON_PERMISSION_DENIED, "You may not change sales.")
+    ]
+    assert cli(f"{call} --yes --hold why").code == 4, "who may not hold the stage learns it before"
     del host.updates[1:-1]
     higher = cli(f"{call} --yes")
     assert (higher.code, "is no way back" in higher.err) == (2, True)

@@ -15,13 +15,14 @@ from pipelinehost import names
 from pipelinehost.cli import console, progress, settings_file
 from pipelinehost.cli.commands import options
 from pipelinehost.cli.commands.artifacts import artifact_or_solution
+from pipelinehost.cli.commands.pipelines import put_hold
 from pipelinehost.cli.commands.runs import follow
 from pipelinehost.cli.commands.session import Command, Session, pass_session
 from pipelinehost.cli.console import clean, details, err, out
 from pipelinehost.cli.failure import OK, RUN_FAILED
 from pipelinehost.client import Client, Deployment
 from pipelinehost.v1 import pipeline_host_pb2 as api
-from pipelinehost.v1.resources_pb2 import DeploymentSettings, Finding
+from pipelinehost.v1.resources_pb2 import DeploymentSettings, Finding, Stage
 
 _NOT_ACCEPTED = "LOSS_NOT_ACCEPTED"
 """The finding of a redeployment whose loss nobody has accepted yet."""
@@ -184,6 +185,12 @@ def validate(session: Session, /, form: str, **arguments: Any) -> int:
     ),
     click.option("--artifact", default="", help="The same by artifact: artifacts/SHA256 or its beginning."),
     click.option("--accept", metavar="LOSS", default="", help="Lose exactly what was shown before, and go."),
+    click.option(
+        "--hold",
+        metavar="REASON",
+        default="",
+        help="Afterwards hold the stage on that version, until `pipeline release`.",
+    ),
     *_FOR_THE_TARGET,
 )
 @options.yes
@@ -198,6 +205,7 @@ def redeploy(
     version: str,
     artifact: str,
     accept: str,
+    hold: str,
     yes: bool,
     form: str,
     wait: bool,
@@ -214,9 +222,12 @@ def redeploy(
     Examples:
       pipelinehost redeploy ContosoSales -p sales --stage prod
       pipelinehost redeploy ContosoSales -p sales --stage prod --version 1.4.0.0 --note "CR 1234"
+      pipelinehost redeploy ContosoSales -p sales --stage prod --hold "until the invoices are right"
     """
     if version and artifact:
         raise click.UsageError("--version and --artifact say the same; give one.")
+    if hold and not wait:
+        raise click.UsageError("--hold comes after the run: leave --detach out, or use `pipeline hold`.")
     client = session.client
     pipeline = arguments["pipeline"]
     if not artifact:
@@ -227,7 +238,12 @@ def redeploy(
         settings=_settings(arguments),
         note=arguments["note"],
         overwrite_customizations=arguments["overwrite_customizations"],
+        override_reason=arguments["override_reason"],
     )
+    if arguments["at"] is not None:
+        deployment["schedule_time"] = arguments["at"]
+    if hold:
+        _held(client, arguments, solution, version or client.artifact(artifact).version, hold, only_try=True)
     if not accept:
         again = (
             f"{solution} -p {pipeline} --stage {arguments['stage']} --artifact {artifact}{_more(arguments)}"
@@ -248,14 +264,40 @@ def redeploy(
         accept = summary.loss_sha256
     deployment["loss_sha256"] = accept
     started = client.deploy(pipeline, **deployment)
-    return follow(client, started, form, wait=wait, timeout=timeout)
+    if arguments["at"] is not None:
+        err().print(f"scheduled: not before {options.both(arguments['at'])}")
+    code = follow(client, started, form, wait=wait, timeout=timeout)
+    if hold and code == OK:
+        _held(client, arguments, solution, started.version, hold)
+    elif hold:
+        err().print("The stage is not held: it was not brought back yet.")
+    return code
+
+
+def _held(
+    client: Client,
+    arguments: Mapping[str, Any],
+    solution: str,
+    version: str,
+    reason: str,
+    *,
+    only_try: bool = False,
+) -> None:
+    """Holds the stage on a version; beforehand it is tried, so that who may not do that learns it in time."""
+    pipeline = client.pipeline(arguments["pipeline"])
+    found, stage = options.stage_of(client, f"{names.slug(pipeline.name)}/{names.slug(arguments['stage'])}")
+    made = Stage.Hold(solution=solution, version=version, reason=reason)
+    put_hold(client, found, stage, solution, made, validate_only=only_try)
+    if not only_try:
+        err().print(clean(f"{stage} is held on {solution} {version}"))
 
 
 def _more(arguments: Mapping[str, Any]) -> str:
     """The options of a call that have to be given again, but for values, which may be secret."""
     settings = f" --settings {arguments['settings']}" if arguments["settings"] else ""
+    at = f" --at {arguments['at'].isoformat()}" if arguments["at"] is not None else ""
     overwrite = " --overwrite-customizations" if arguments["overwrite_customizations"] else ""
-    return settings + overwrite + (" …" if arguments["variables"] or arguments["connections"] else "")
+    return settings + at + overwrite + (" …" if arguments["variables"] or arguments["connections"] else "")
 
 
 def _preview(

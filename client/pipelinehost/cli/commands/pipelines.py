@@ -202,16 +202,29 @@ def pipeline_release(session: Session, stage: str, solution: str, form: str) -> 
     _hold(client, found, name, solution, None, form)
 
 
-def _hold(
-    client: Client, pipeline: Pipeline, stage: str, solution: str, hold: Stage.Hold | None, form: str
-) -> None:
+def put_hold(
+    client: Client,
+    pipeline: Pipeline,
+    stage: str,
+    solution: str,
+    hold: Stage.Hold | None,
+    *,
+    validate_only: bool = False,
+) -> Pipeline:
+    """Holds a solution at a stage, by its full name, on a version; or on none any more."""
     fresh = Pipeline(name=pipeline.name, etag=pipeline.etag, stages=pipeline.stages)
     for one in fresh.stages:
         if one.name == stage:
             kept = [h for h in one.holds if h.solution.casefold() != solution.casefold()]
             del one.holds[:]
             one.holds.extend([*kept, *([hold] if hold is not None else [])])
-    changed = client.update_pipeline(fresh, ["stages"])
+    return client.update_pipeline(fresh, ["stages"], validate_only=validate_only)
+
+
+def _hold(
+    client: Client, pipeline: Pipeline, stage: str, solution: str, hold: Stage.Hold | None, form: str
+) -> None:
+    changed = put_hold(client, pipeline, stage, solution, hold)
     if form != "table":
         show([changed], form, [], one=True)
         return
