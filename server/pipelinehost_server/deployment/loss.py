@@ -35,15 +35,16 @@ NAMED = 500
 """Components of one sort that get a finding of their own; those after them are counted."""
 _CHANGES = {
     "entity": "; its rows stay",
-    "attribute": "; its values stay, also those that {version} would not let in",
     "workflow": "; whether it is on is as {version} has it",
     "appmodule": "",
     "canvasapp": "",
     "environmentvariabledefinition": "; its default may be another one, a value that was set stays",
     "environmentvariablevalue": "; a value that was set in {environment} wins over it",
     "connectionreference": "; its connection stays",
+    "attribute": "; its values stay, also those that {version} would not let in",
 }
-"""Kinds that are named one by one, and what becomes of what people have put into them."""
+"""Kinds that are named one by one, and what becomes of what people have put into them; in this order, so
+that hundreds of columns do not keep a flow from being named."""
 _STAYS = {
     "entity": " with all its rows",
     "attribute": " with its values in all rows",
@@ -165,7 +166,9 @@ def told(loss: Loss, solution: Solution, installed: InstalledSolution, environme
         ("STAYS_BEHIND", "STAYS_BEHIND_MORE", loss.left, {k: _STAYS.get(k, "") for k in _CHANGES}),
         ("COMES_BACK", "COMES_BACK_MORE", loss.back, {k: _COMES.get(k, "") for k in _CHANGES}),
     ):
-        named = [p for p in parts if p.identity.kind in fates][:NAMED]
+        order = list(fates)
+        known = (p for p in parts if p.identity.kind in fates)
+        named = sorted(known, key=lambda p: order.index(p.identity.kind))[:NAMED]
         for part in named:
             yield finding(
                 code,

@@ -497,3 +497,7 @@ def test_hundreds_alike_are_counted() -> None:
     told = list(loss.told(found, BASE, there, "qa"))
     assert Counter(f.code for f in told) == {"STAYS_BEHIND": loss.NAMED, "STAYS_BEHIND_MORE": 1}
     assert told[-1].cause.startswith("7 other components")
+    columns = {ComponentKey("attribute", f"t.c{i:05}"): 0 for i in range(loss.NAMED)}
+    found = compare({}, columns | held, columns | held, 0)
+    told = list(loss.told(found, BASE, there, "qa"))
+    assert {f.subject.kind for f in told[:-1]} == {"workflow"}, "flows come before columns"
