@@ -383,6 +383,9 @@ def test_going_back_shows_the_loss_and_takes_exactly_that(
     assert host.seen("ValidateDeployment")[-1].deployment.artifact == "artifacts/" + "3" * 64
     golden("redeploy_yes", cli("redeploy ContosoSales -p sales --stage prod --yes --detach --note why"))
     assert host.seen("Deploy")[-1].loss_sha256 == LOSS
+    later = cli("redeploy ContosoSales -p sales --stage prod --yes --detach --at 2099-01-01T00:00+00:00")
+    assert (later.code, "scheduled: not before 2099-01-01" in later.err) == (0, True)
+    assert host.seen("Deploy")[-1].schedule_time.seconds == 4_070_908_800
     looked = len(host.seen("ValidateDeployment"))
     accepted = f"redeploy ContosoSales -p sales --stage prod --version 1.0 --accept {LOSS} --detach"
     golden("redeploy_accepted", cli(accepted))

@@ -265,7 +265,7 @@ def redeploy(
     deployment["loss_sha256"] = accept
     started = client.deploy(pipeline, **deployment)
     if arguments["at"] is not None:
-        err().print(f"scheduled: not before {options.both(arguments['at'])}")
+        err().print(options.scheduled(arguments["at"]))
     code = follow(client, started, form, wait=wait, timeout=timeout)
     if hold and code == OK:
         _held(client, arguments, solution, started.version, hold)
