@@ -324,7 +324,7 @@ async def test_a_pause_between_two_windows_is_used(host: Host, clock: Clock) -> 
     assert state(await host.ended(run)) == "SUCCEEDED"
 
 
-RACES = 150
+RACES = 60
 
 
 async def test_of_freeze_lift_reschedule_cancel_and_fire_one_wins(

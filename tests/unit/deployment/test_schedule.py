@@ -366,7 +366,7 @@ def test_words() -> None:
     assert schedule.told(Run.Wait(reason="so")) == "because so"
 
 
-RACES = 150
+RACES = 60
 
 
 async def test_of_reschedule_cancel_and_fire_one_wins(host: Host, clock: Clock) -> None:
