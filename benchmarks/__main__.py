@@ -13,6 +13,7 @@ from benchmarks import (
     herd,
     imports,
     packages,
+    record,
     startup,
     unary,
     upload,
@@ -33,6 +34,7 @@ BENCHMARKS: Mapping[str, Callable[[], Iterator[Figure]]] = {
     "emulator": emulator.measure,
     "upload": upload.measure,
     "startup": startup.measure,
+    "record": record.measure,
 }
 
 

@@ -52,7 +52,7 @@ def test_any_value_can_be_written(value: str) -> None:
 
 @pytest.mark.parametrize("text", ['solution = "' + "\\\\" * 2000, "a" * 4096, "= " * 2000, " " * 4095 + "x"])
 def test_no_filter_takes_long_to_refuse(text: str) -> None:
-    begun = time.perf_counter()
+    begun = time.process_time()
     with pytest.raises(InvalidArgument):
         parse(RUNS, text)
-    assert time.perf_counter() - begun < 0.1
+    assert time.process_time() - begun < 0.1
