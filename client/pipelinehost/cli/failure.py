@@ -25,7 +25,7 @@ Exit codes:
   0  done
   1  an error
   2  wrong usage
-  3  the run failed or was cancelled; the deployment would not pass validation
+  3  the run failed, was rejected, expired or was cancelled; validation found errors
   4  not signed in, or not allowed
   8  the run is not finished yet, or its outcome is unknown
 """
