@@ -40,6 +40,8 @@ OUTCOMES = (
     *("command line 0", "command line 1"),
 )
 """What must have happened, for otherwise the operations did not do what they are for."""
+_LONG = 1_000
+"""From so many operations on an exception that was never used is one too many."""
 SURFACES = ("answer", "error", "metadata", "output", "errors", "file", "database", "process", "name")
 
 
@@ -92,7 +94,8 @@ def fly(
     done = {name for name, times in record.operations.items() if times}
     complaints = [f"{op.__name__} was never done" for op in known if op.__name__ not in done]
     complaints += [f"no {surface} was searched" for surface in SURFACES if not record.answers[surface]]
-    complaints += [f"never used: {e.name}" for e in EXCEPTIONS if not record.allowed[e.name]]
+    if count >= _LONG:
+        complaints += [f"never used: {e.name}" for e in EXCEPTIONS if not record.allowed[e.name]]
     complaints += [f"no {outcome}" for outcome in OUTCOMES if not record.outcomes[outcome]]
     complaints += [] if echoes else ["no hostile environment repeated a secret"]
     return Result(
