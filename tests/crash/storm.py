@@ -348,6 +348,11 @@ class Storm:
             now = client.run(name)
             if now.state in (Run.STATE_WAITING_FOR_TARGET, *checks.FINISHED) or _waits(run, lasting, then):
                 continue
+            # To ask an environment outside again, to wait whether an import arrives late, and the weather on
+            # its way take as long together, and none of it is told.
+            if _asks_outside(now) and now.revision == run.revision:
+                time.sleep(2 * seconds)
+                now = client.run(name)
             if (now.revision, now.state) == (run.revision, run.state):
                 where = Run.State.Name(now.state), [Step.State.Name(s.state) for s in now.steps]
                 self._record.violated(f"{name} stood still for {seconds:.1f} s after a restart: {where}")
@@ -396,6 +401,12 @@ def _waits(run: Run, freezes: list[Freeze], now: int) -> bool:
     if run.HasField("schedule_time") and now < run.schedule_time.ToNanoseconds():
         return True
     return any(governance.concerns(f.scope, run.stage) and governance.in_force(f, now) for f in freezes)
+
+
+def _asks_outside(run: Run) -> bool:
+    """Whether a run finds out what became of its import in an environment that may have been killed."""
+    importing = any(s.kind == Step.KIND_IMPORT and s.state == Step.STATE_RUNNING for s in run.steps)
+    return importing and OUTSIDE in run.target_environment
 
 
 def _doing(run: Run, noted: set[tuple[str, str]]) -> str:
