@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import ClassVar
 
 from pipelinehost import Client
 from pipelinehost.errors import PipelineHostError
 from pipelinehost.v1.resources_pb2 import Event, Run
+
+VALIDATED = "a validation"
+"""Outside, and seen where its last answer passes: what follows is over before an event of it could be."""
 
 
 class Lookout(threading.Thread):
@@ -19,9 +22,9 @@ class Lookout(threading.Thread):
         urgent: given each run that gets its target.
     """
 
-    AWAITED: ClassVar = (
+    ALL: ClassVar = (
+        VALIDATED,
         "a request",
-        *("a validation",) * 3,
         "the opening of a gate",
         "a decision",
         "a wait",
@@ -36,13 +39,17 @@ class Lookout(threading.Thread):
         self._client = client
         self._urgent = urgent
         self._news = threading.Condition()
-        self._counts = dict.fromkeys(self.AWAITED, 0)
+        self._counts = dict.fromkeys(self.ALL, 0)
 
-    def happens(self, what: str, seconds: float) -> bool:
-        """Wait until it happens; whether it does in so many seconds."""
+    def happens(self, awaited: Collection[str], seconds: float) -> str:
+        """Wait until one of these happens; which one does in so many seconds, if any."""
         with self._news:
-            before = self._counts[what]
-            return self._news.wait_for(lambda: self._counts[what] > before, seconds)
+            before = dict(self._counts)
+
+            def found() -> str:
+                return next((what for what in awaited if self._counts[what] > before[what]), "")
+
+            return self._news.wait_for(found, seconds)
 
     def saw(self, what: str) -> None:
         """It has happened; also for whoever sees it otherwise."""

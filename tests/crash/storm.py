@@ -20,7 +20,7 @@ from pathlib import Path
 from tests.crash import checks, governance
 from tests.crash.freezing import Freezer
 from tests.crash.lane import Lane
-from tests.crash.lookout import Lookout
+from tests.crash.lookout import VALIDATED, Lookout
 from tests.crash.record import INSIDE, OUTSIDE, Record, Sent
 from tests.crash.world import APPROVERS, DAY, DEVELOPMENT, TARGETS, Clock, World, configure
 from tests.e2e.processes import EmulatorProcess, HostProcess
@@ -202,7 +202,7 @@ class Storm:
                 if armed is not None:
                     self._shot = threading.Timer(armed, self._host.shoot)
                     self._shot.start()
-                    self._lookout.saw("a validation")
+                    self._lookout.saw(VALIDATED)
         if not _IMPORT.search(what):
             return 0.0
         if when == "before":
@@ -221,13 +221,14 @@ class Storm:
             fate = self._random.random()
             if number % 30 == 0 or number == self._kills:
                 self._stuck(client)
-            elif fate < 0.35:  # right after something has happened, if it happens soon
-                awaited = self._random.choice(Lookout.AWAITED)
+            elif fate < 0.4:  # right after something has happened, if it happens soon
+                most = self._random.sample(Lookout.ALL, 4)
+                awaited = self._random.choice(([VALIDATED], most))
                 seconds = self._random.uniform(0.0, 0.04)
-                if awaited == "a validation":
+                if VALIDATED in awaited:
                     self._armed = seconds
-                if self._lookout.happens(awaited, 1.0):
-                    self._record.count(f"kills right after {awaited}")
+                if happened := self._lookout.happens(awaited, 1.5):
+                    self._record.count(f"kills right after {happened}")
                     time.sleep(seconds)
                 with self._arming:
                     shot, self._armed, self._shot = self._shot, None, None
