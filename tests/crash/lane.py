@@ -248,13 +248,27 @@ class Lane(threading.Thread):
 
     def _goes_back(self, side: str, pipeline: str) -> None:
         """A stage gets a newer version, and then the older one once more."""
-        artifacts = [
-            self._upload(self._package(f"Back{self._number}", managed=True, grows=True)) for _ in range(2)
-        ]
-        for artifact in (*artifacts, artifacts[0]):
+        artifacts = [self._upload(self._package(f"Back{self._number}", managed=True)) for _ in range(2)]
+        for artifact in artifacts:
             asked = self._deploy(side, GATED, artifact=artifact.name, stage="qa")
             if self._ends(asked, self._approve).state != Run.STATE_SUCCEEDED:
                 return
+        older = artifacts[0].name
+        if self._random.random() < 0.3:
+            refused = {"FAILED LOSS_NOT_ACCEPTED"}
+            self._ends(self._deploy(side, GATED, refused, artifact=older, stage="qa"))
+        loss = self._loss(side, older)
+        self._ends(self._deploy(side, GATED, artifact=older, stage="qa", loss=loss), self._approve)
+
+    def _loss(self, side: str, artifact: str) -> str:
+        """What is to be accepted before a stage goes back to an artifact."""
+        ends = time.monotonic() + self._patience
+        name = f"pipelines/{side}-{GATED}"
+        while True:
+            looked = self._told(lambda: list(self._client.validate(name, stage="qa", artifact=artifact))[-1])
+            if looked.summary.loss_sha256 or time.monotonic() > ends:
+                return looked.summary.loss_sha256
+            time.sleep(0.2)  # its environment was away
 
     def _scheduled(self, side: str, pipeline: str) -> None:
         """A run waits for its time, is given others, goes on at once, or is cancelled."""
@@ -425,10 +439,9 @@ class Lane(threading.Thread):
 
     # What the journeys are made of.
 
-    def _package(self, solution: str, *more: object, managed: bool, grows: bool = False) -> Path:
+    def _package(self, solution: str, *more: object, managed: bool) -> Path:
         version = next(self._versions)
-        # Upgrades remove some; where a stage goes back, what is to be lost would have to be accepted.
-        columns = tuple(Column(f"cts_c{c}") for c in range(2 if grows else 2 + version % 3))
+        columns = tuple(Column(f"cts_c{c}") for c in range(2 + version % 3))  # upgrades remove some
         table = Table(f"cts_{solution.lower()}", columns=columns)
         page = WebResource(
             f"cts_/{solution.lower()}.js", self._random.randbytes(self._random.choice((1_000, 200_000)))
@@ -468,6 +481,7 @@ class Lane(threading.Thread):
         artifact: str = "",
         settings: DeploymentSettings | None = None,
         schedule_time: datetime | None = None,
+        loss: str = "",
     ) -> Asked:
         name = f"pipelines/{side}-{pipeline}"
         full = f"{name}/stages/{stage}" if stage else ""
@@ -478,6 +492,7 @@ class Lane(threading.Thread):
             "artifact": artifact,
             "settings": settings or DeploymentSettings(),
             "request_id": request,
+            "loss_sha256": loss,
         }
         if schedule_time is not None:
             wanted["schedule_time"] = schedule_time
