@@ -82,6 +82,7 @@ class Environments:
         self._open: dict[tuple[str, str], tuple[bytes, WebApi]] = {}
         self._embedded: dict[str, EmbeddedEnvironment] = {}
         self._opening: dict[tuple[str, str], asyncio.Lock] = {}
+        self._connecting: set[asyncio.Task[WebApi]] = set()
 
     async def connect(self, environment: Environment, stage: str = "") -> WebApi:
         """The connector of an environment, kept for the next caller.
@@ -103,6 +104,13 @@ class Environments:
         known = self._open.get(key)
         if known is not None and known[0] == wanted:
             return known[1]
+        # A caller who is cancelled must not leave a file open that nobody knows of: it goes on without them.
+        task = asyncio.create_task(self._connect(environment, key, wanted))
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+        return await asyncio.shield(task)
+
+    async def _connect(self, environment: Environment, key: tuple[str, str], wanted: bytes) -> WebApi:
         async with self._opening.setdefault(key, asyncio.Lock()):
             known = self._open.get(key)
             if known is not None and known[0] == wanted:
@@ -114,7 +122,7 @@ class Environments:
                 if signs_in(environment):
                     # Record and credential are looked up at each call: what is changed counts at once, and
                     # runs that are under way keep their connector.
-                    tokens = Tokens(functools.partial(self._sign_in, environment.name, stage))
+                    tokens = Tokens(functools.partial(self._sign_in, *key))
                 api = WebApi(
                     environment.url, connectivity_url=environment.connectivity_url or None, token=tokens
                 )
@@ -463,6 +471,7 @@ class Environments:
         """Close all connectors and files; operations that environments have accepted go on "
         "when they are opened.
         """
+        await asyncio.gather(*self._connecting, return_exceptions=True)
         for key in list(self._open):
             await self._close(key)
 

@@ -36,6 +36,23 @@ def recorded(host: Host, environment: str) -> Environment:
     return found
 
 
+async def test_a_caller_who_leaves_while_a_file_is_opened_locks_nobody_out(host: Host) -> None:
+    await host.stop()
+    await host.start()
+    leaving = asyncio.create_task(host.environments.check("environments/qa"))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert host.environments._opening, "it has come so far"
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    health = await host.environments.check("environments/qa")
+    assert (health.reachable, codes(health.findings)) == (True, [])
+    await host.stop()
+    await host.start()
+    assert (await host.environments.check("environments/qa")).reachable
+
+
 async def test_a_healthy_environment(host: Host) -> None:
     before = recorded(host, "qa")
     health = await host.environments.check("environments/qa")
