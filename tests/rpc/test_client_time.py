@@ -80,6 +80,16 @@ def test_a_scheduled_run_says_why_it_waits(host: FakeHost, cli: Cli) -> None:
     assert f"run reschedule {RUN.removeprefix('runs/')} --at TIME" in ended.err
 
 
+def test_a_retried_run_says_that_it_keeps_its_time(host: FakeHost, cli: Cli) -> None:
+    run = host.new_run(RUN, pipeline="pipelines/sales")
+    for seconds, keeps in ((32_503_680_000, True), (1_577_836_800, False)):  # 3000 and 2020
+        run.state, run.schedule_time.seconds = Run.STATE_FAILED, seconds
+        ended = cli(f"run retry {RUN} --detach")
+        assert ended.code == 0, ended.err
+        assert ("waits until 3000-01-01T00:00:00Z" in ended.err) is keeps
+        assert (f"run reschedule {RUN.removeprefix('runs/')} --now" in ended.err) is keeps
+
+
 def test_freezes(host: FakeHost, cli: Cli) -> None:
     ended = cli('freeze create --stop --stage sales/qa --reason "the audit"')
     assert ended.code == 0, ended.err

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
@@ -270,9 +270,17 @@ def run_notes(session: Session, name: str, form: str) -> None:
 @options.single
 @pass_session
 def run_retry(session: Session, name: str, wait: bool, timeout: float | None, form: str) -> int:
-    """Let a failed run go on from the step that failed."""
+    """Let a failed run go on from the step that failed.
+
+    It keeps its time if that still lies ahead.
+    """
     client = session.client
-    return follow(client, client.retry(name), form, wait=wait, timeout=timeout)
+    retried = client.retry(name)
+    if retried.HasField("schedule_time") and retried.schedule_time.ToDatetime(UTC) > console.now():
+        again = f"{console.program()} run reschedule {names.slug(retried.name)} --now"
+        err().print(f"It keeps its time and waits until {moment(retried.schedule_time)}.")
+        err().print(f"  To go on now: {again}")
+    return follow(client, retried, form, wait=wait, timeout=timeout)
 
 
 @run_group.command("resolve")
