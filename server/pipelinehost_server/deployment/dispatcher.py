@@ -114,8 +114,8 @@ class Dispatcher:
             self._wake.clear()
             try:
                 self._begin_due()
-            except Exception:  # noqa: BLE001 - a look that fails must not be the last one
-                _log.exception("the store cannot be asked; trying again in %s s", _STORE_RETRY_SECONDS)
+            except Exception as error:  # noqa: BLE001 - a look that fails must not be the last one
+                _log_failure(error, "the store cannot be asked")
                 asyncio.get_running_loop().call_later(_STORE_RETRY_SECONDS, self._wake.set)
 
     def _begin_due(self) -> None:
@@ -157,8 +157,8 @@ class Dispatcher:
                 await self._defect(journal)
         except Fenced:
             pass
-        except Exception:  # noqa: BLE001 - the store may be full or locked; the run stays due
-            _log.exception("%s could not be advanced; trying again in %s s", name, _STORE_RETRY_SECONDS)
+        except Exception as error:  # noqa: BLE001 - the store may be full or locked; the run stays due
+            _log_failure(error, f"{name} could not be advanced")
             self._look_again(name, timedelta(seconds=_STORE_RETRY_SECONDS))
 
     def _examine(self, names: Sequence[str]) -> None:
@@ -211,3 +211,11 @@ class Dispatcher:
                 self._begin(name)
 
         self._later[name] = asyncio.get_running_loop().call_later(after.total_seconds(), due)
+
+
+def _log_failure(error: Exception, what: str) -> None:
+    """One line, again and again while the store is full or locked; a traceback for what nobody foresaw."""
+    if isinstance(error, ResourceExhausted | Unavailable):
+        _log.error("%s: %s; trying again in %g s", what, error.message, _STORE_RETRY_SECONDS)
+    else:
+        _log.error("%s; trying again in %g s", what, _STORE_RETRY_SECONDS, exc_info=error)

@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 from tests.unit.deployment.conftest import Host, once
 
-from pipelinehost.errors import Unavailable
+from pipelinehost.errors import ResourceExhausted, Unavailable
 from pipelinehost.v1.errors_pb2 import ErrorReason
 from pipelinehost.v1.pipeline_host_pb2 import CancelRunRequest, ResolveRunRequest, RetryRunRequest
 from pipelinehost.v1.resources_pb2 import Event, Run, Step
 from pipelinehost_dataverse.solution import Table, new_manifest, write
 from pipelinehost_dataverse.webapi import AnswerLost, Reconciled, Verdict, WebApi
 from pipelinehost_server.deployment import dispatcher
-from pipelinehost_server.store import Reads, Transaction
+from pipelinehost_server.deployment.journal import Journal
+from pipelinehost_server.store import Reads, Store, Transaction
 
 
 def managed(name: str = "Sales", version: str = "1.0.0.0") -> bytes:
@@ -132,3 +133,37 @@ async def test_an_environment_that_cannot_be_opened_is_a_finding(host: Host) -> 
     (folder / "qa.sqlite").write_bytes(b"not a database, but long enough to be taken for one" * 100)
     run = await host.deployed(artifact=artifact.name, stage="qa")
     assert (run.state, run.error.code) == (Run.STATE_FAILED, "ENVIRONMENT_UNREACHABLE")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ResourceExhausted(ErrorReason.ERROR_REASON_LIMIT_EXCEEDED, "the disk is full"),
+        Unavailable(ErrorReason.ERROR_REASON_HOST_UNAVAILABLE, "the store is locked"),
+        RuntimeError("nobody foresaw it"),
+    ],
+)
+async def test_a_full_store_is_one_line_in_the_log(
+    host: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    monkeypatch.setattr(dispatcher, "_STORE_RETRY_SECONDS", 0.05)
+    claim, failures = Journal.claim, 2
+
+    async def failing(store: Store, name: str) -> Journal:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            raise error
+        return await claim(store, name)
+
+    monkeypatch.setattr(Journal, "claim", failing)
+    artifact = await host.upload(managed())
+    run = await host.deployed(artifact=artifact.name, stage="qa")
+    assert run.state == Run.STATE_SUCCEEDED
+    told = [r for r in caplog.records if r.levelname == "ERROR"]
+    unforeseen = isinstance(error, RuntimeError)
+    why = "" if unforeseen else f": {error}"
+    assert [r.getMessage() for r in told] == [
+        f"{run.name} could not be advanced{why}; trying again in 0.05 s"
+    ] * 2
+    assert [bool(r.exc_info) for r in told] == [unforeseen] * 2
