@@ -397,13 +397,13 @@ class Client:
         """Sets the secret that the host signs in to an environment with; nothing gives it back.
 
         Args:
-            name: the environment whose `sign_in` takes a secret; or the full name of a stage that has one of
-                its own, `pipelines/{pipeline}/stages/{stage}`.
+            name: the environment whose `sign_in` takes a secret; or a stage that has one of its own, as
+                PIPELINE/STAGE or by its full name.
             client_secret: of its application; or else
             certificate: certificate and private key of its application, PEM.
         """
         request = api.SetEnvironmentCredentialRequest(
-            name=name if names.matches("stage", name) else self._environment(name), request_id=_new_id()
+            name=self._stage(name) if _is_of_stage(name) else self._environment(name), request_id=_new_id()
         )
         if certificate:
             request.certificate = certificate
@@ -1083,6 +1083,10 @@ def _pick(kind: str, text: str, candidates: Sequence[_N], where: str) -> _N:
         f"No {kind} of {where} is called {text!r}.",
         remedy=remedy,
     )
+
+
+def _is_of_stage(text: str) -> bool:
+    return "/" in text and not text.startswith("environments/")
 
 
 def _ambiguous(what: str, candidates: Sequence[str]) -> InvalidArgument:

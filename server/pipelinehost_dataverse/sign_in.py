@@ -56,6 +56,8 @@ _REMEDIES = {
     "AADSTS500011": "The tenant does not know this environment: correct its address or the tenant.",
 }
 """What to do, by the code in Entra's message (learn.microsoft.com: AADSTS error codes)."""
+_WRONG_SECRET = {"AADSTS7000215", "AADSTS7000222"}
+"""Those that another secret mends."""
 
 
 class Method(enum.Enum):
@@ -78,11 +80,13 @@ class SignIn:
     """Empty means the public cloud's."""
     secret: str = field(default="", repr=False)
     """The client secret, or certificate and private key as PEM."""
+    remedy: str = ""
+    """How another secret is set; told where this one may be wrong."""
 
 
 _REMEDY = {
-    Method.CLIENT_SECRET: "Correct the environment's sign-in or its client secret.",
-    Method.CERTIFICATE: "Correct the environment's sign-in or its certificate.",
+    Method.CLIENT_SECRET: "Correct the sign-in or its client secret.",
+    Method.CERTIFICATE: "Correct the sign-in or its certificate.",
     Method.MANAGED_IDENTITY: "Give the host's machine a managed identity, or choose another method.",
     Method.DEVELOPER: "Sign in on the host's machine with `az login` or `azd auth login`, as its user.",
 }
@@ -215,13 +219,19 @@ def _get(how: SignIn, scope: str) -> AccessToken:
         if _unreached(error):
             raise EnvironmentUnreachable(f"the sign-in service could not be reached: {message}") from None
         code = re.search(r"AADSTS\d+", message)
-        raise SignInFailed(message, _REMEDIES.get(code[0] if code else "", _REMEDY[how.method])) from None
+        raise SignInFailed(message, _remedy(how, code[0] if code else "")) from None
     except AzureError as error:
         raise EnvironmentUnreachable(
             f"the sign-in service could not be reached: {_told(error, how)}"
         ) from None
     except ValueError as error:
-        raise SignInFailed(_told(error, how), _REMEDY[how.method]) from None
+        raise SignInFailed(_told(error, how), _remedy(how)) from None
+
+
+def _remedy(how: SignIn, code: str = "") -> str:
+    about_secret = code in _WRONG_SECRET or code not in _REMEDIES
+    told = _REMEDIES.get(code, _REMEDY[how.method])
+    return f"{told} {how.remedy}" if how.remedy and about_secret else told
 
 
 def _unreached(error: BaseException) -> bool:

@@ -329,7 +329,8 @@ class _Host(pipeline_host_pb2_grpc.PipelineHostServicer):
 
     @_guarded
     async def SetEnvironmentCredential(self, request: Any, context: Any) -> Any:
-        _one(self.host.environments, request.name)
+        stages = {s.name: s for p in self.host.pipelines.values() for s in p.stages}
+        _one({**self.host.environments, **stages}, request.name)
         self.host.secrets[request.name] = request
         return Empty()
 

@@ -41,6 +41,19 @@ def test_a_credential_comes_from_a_file(host: FakeHost, cli: Cli, tmp_path: Path
     assert host.secrets["environments/qa"].certificate == "-----BEGIN\nx\n"
 
 
+def test_a_stage_has_a_credential_of_its_own(host: FakeHost, cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text("canary")
+    for name in ("sales/qa", "pipelines/sales/stages/qa"):
+        ended = cli(f"environment set-credential {name} --secret-file {file}")
+        assert (ended.code, "environment check" in ended.err) == (0, False), ended.err
+        assert host.secrets.pop("pipelines/sales/stages/qa").client_secret == "canary"
+    gone = cli(f"environment set-credential sales/gone --secret-file {file}")
+    assert (gone.code, "gone" in gone.err, host.secrets) == (1, True, {})
+    assert cli(f"environment set-credential environments/qa --secret-file {file}").code == 0
+    assert list(host.secrets) == ["environments/qa"]
+
+
 def test_a_credential_is_not_taken_from_the_command_line(host: FakeHost, cli: Cli) -> None:
     assert cli("environment set-credential qa").code == 2
     assert cli("environment set-credential qa canary").code == 2

@@ -187,12 +187,12 @@ async def test_a_changed_secret_counts_at_once(endpoint: Endpoint) -> None:
     [
         ({"secret": "canary-that-is-wrong"}, "AADSTS7000215", "client secret is wrong"),
         ({"client_id": CLIENT.replace("0", "9")}, "AADSTS700016", "correct client_id or tenant"),
-        ({"secret": ""}, "client secret", "Correct the environment's sign-in"),
-        ({"tenant": "not a tenant"}, "nvalid tenant", "Correct the environment's sign-in"),
+        ({"secret": ""}, "client secret", "Correct the sign-in"),
+        ({"tenant": "not a tenant"}, "nvalid tenant", "Correct the sign-in"),
         (
             {"method": Method.CERTIFICATE, "secret": "no PEM canary"},
             "PEM",
-            "Correct the environment's sign-in",
+            "Correct the sign-in",
         ),
     ],
 )
@@ -206,6 +206,22 @@ async def test_what_is_wrong_is_told_with_a_remedy(
     assert refused.value.message.isprintable()
     assert "canary" not in str(refused.value) + refused.value.remedy
     assert refused.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "mends"),
+    [
+        ({"secret": "canary-that-is-wrong"}, True),
+        ({"secret": ""}, True),
+        ({"client_id": "9" + CLIENT[1:]}, False),
+    ],
+)
+async def test_how_another_secret_is_set_is_told_where_that_mends_it(
+    endpoint: Endpoint, fields: dict[str, Any], mends: bool
+) -> None:
+    with pytest.raises(SignInFailed) as refused:
+        await Tokens(lambda: endpoint.how(remedy="Set it.", **fields))(scope(endpoint))
+    assert refused.value.remedy.endswith(" Set it.") is mends
 
 
 async def test_an_environment_that_the_tenant_does_not_know(endpoint: Endpoint) -> None:

@@ -352,7 +352,7 @@ class Environments:
         told = identities.sign_in_of(self._store.reads, environment, stage)
         if (whom := _ONLY_AS.get()) is not None and whom != identities.words(told):
             raise SignInFailed(f"its identity has changed: it was {whom}", "Retry the run.")
-        name, secret = stage or environment, ""
+        name, secret, remedy = stage or environment, "", ""
         if (field := CREDENTIALS.get(told.method)) is not None:
             option = "--secret-file" if field == "client_secret" else "--certificate"
             remedy = (
@@ -374,7 +374,7 @@ class Environments:
             raise SignInFailed(
                 "its record does not say how to sign in", "Set sign_in in the environment's record."
             )
-        return SignIn(_METHODS[told.method], told.tenant, told.client_id, told.authority, secret)
+        return SignIn(_METHODS[told.method], told.tenant, told.client_id, told.authority, secret, remedy)
 
     def quiet_period(self, environment: Environment) -> timedelta:
         """How long nothing may be seen of an import before it counts as never received.

@@ -70,6 +70,8 @@ async def test_a_stage_signs_in_as_itself(real: Host) -> None:
     assert (how.client_id, how.secret) == (APP, "the stage's")
     own = real.environments._sign_in("environments/qa", "")
     assert (own.client_id, own.secret) == (OTHER, "its own")
+    assert f"set-credential {STAGE} --secret-file FILE" in how.remedy
+    assert "set-credential qa --secret-file FILE" in own.remedy
     environment = reads.environment("environments/qa")
     assert environment is not None
     assert await real.environments.connect(environment, STAGE) is not await real.environments.connect(

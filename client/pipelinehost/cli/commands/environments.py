@@ -119,7 +119,7 @@ def environment_check(session: Session, name: str, form: str) -> int:
 
 
 @environment_group.command("set-credential")
-@click.argument("name", metavar="ENVIRONMENT|STAGE")
+@click.argument("name", metavar="ENVIRONMENT|PIPELINE/STAGE")
 @click.option(
     "--secret-file",
     type=click.File(encoding="utf-8"),
@@ -137,14 +137,13 @@ def environment_set_credential(
     """Set the secret that the host signs in to an environment with.
 
     The host keeps it encrypted and gives it to nobody. A secret is not taken from the command line, where
-    other users of the machine could read it. A stage with a sign_in of its own has its own secret: give its
-    full name.
+    other users of the machine could read it. A stage with a sign_in of its own has its own secret.
 
     Examples:
       pipelinehost environment set-credential qa --secret-file ./qa.secret
       vault read -field=secret contoso/qa | pipelinehost environment set-credential qa --secret-file -
       pipelinehost environment set-credential qa --certificate ./qa.pem
-      pipelinehost environment set-credential pipelines/sales/stages/production --secret-file ./sales.secret
+      pipelinehost environment set-credential sales/production --secret-file ./sales.secret
     """
     given = secret_file or certificate
     if given is None or (secret_file and certificate):
@@ -156,7 +155,7 @@ def environment_set_credential(
     else:
         client.set_credential(name, client_secret=text.removesuffix("\n").removesuffix("\r"))
     err().print(f"set the credential of {clean(name)}")
-    if not names.matches("stage", name):
+    if "/" not in name.removeprefix("environments/"):
         err().print(f"  Next: {console.program()} environment check {clean(name)}")
 
 
