@@ -147,18 +147,22 @@ def deploy_violations(config: Config, reads: Reads, asked: Asked, version: str =
     )
     artifact = asked.artifact
     if artifact is not None and artifact.HasField("block"):
-        told = f"{artifact.solution} {artifact.version} was blocked by {artifact.block.principal}"
-        remedy = f"deploy another version, or let an administrator unblock it ({artifact.block.reason})"
+        told = (
+            f"{artifact.solution} {artifact.version} was blocked by {artifact.block.principal} "
+            f"({artifact.block.reason})"
+        )
+        remedy = "deploy another version, or let an administrator unblock it"
         code = reason_name(ErrorReason.ERROR_REASON_ARTIFACT_BLOCKED)
         found.append(Violation(artifact.name, f"{told}: {remedy}", code))
     version = artifact.version if artifact is not None else version
     hold = rules.hold_of(asked.stage, asked.solution)
     if hold is not None and version and not same_version(hold.version, version):
         where = rules.title(asked.stage)
-        told = f"{where} is held on version {hold.version} of {asked.solution}, and this is {version}"
-        remedy = (
-            f"deploy version {hold.version}, or let who may change the pipeline release it ({hold.reason})"
+        told = (
+            f"{where} is held on version {hold.version} of {asked.solution} ({hold.reason}), "
+            f"and this is {version}"
         )
+        remedy = f"deploy version {hold.version}, or let who may change the pipeline release it"
         code = reason_name(ErrorReason.ERROR_REASON_STAGE_HELD)
         found.append(Violation(asked.stage.name, f"{told}: {remedy}", code))
     return found
@@ -305,11 +309,14 @@ def required(field: str, what: str) -> InvalidArgument:
 
 
 def forbidden(violations: Sequence[Violation]) -> FailedPrecondition:
-    """One refusal that lists every reason; its own reason is the first."""
+    """One refusal that lists every reason; its own reason is the first.
+
+    It often begins with a name, so that its first letter is left as it is.
+    """
     first = violations[0]
     return FailedPrecondition(
         cast("ErrorReason", ErrorReason.Value(f"ERROR_REASON_{first.code}")),
-        first.description[:1].upper() + first.description[1:] + ".",
+        f"{first.description}.",
         violations=violations,
         metadata={"resource": first.subject},
     )

@@ -155,6 +155,8 @@ class Frozen:
     """That lasts longest, of those in force."""
     until: int | None
     """From when on it may be free, nanoseconds since 1970; None: until the freeze is changed or deleted."""
+    last: Freeze
+    """Whose end that is: another one where freezes overlap or follow each other."""
 
 
 def frozen(freezes: Sequence[Freeze], stage: str, at: int) -> Frozen | None:
@@ -176,12 +178,12 @@ def frozen(freezes: Sequence[Freeze], stage: str, at: int) -> Frozen | None:
         for freeze, window in mine:
             ends = window.end_at(then)
             if ends is None:
-                return Frozen(freeze, None)
+                return Frozen(freeze, None, freeze)
             if ends > longest:
                 holder, longest = freeze, ends
         if holder is None:
             return found
-        found = Frozen(holder if found is None else found.freeze, longest)
+        found = Frozen(holder if found is None else found.freeze, longest, holder)
     return found
 
 

@@ -615,7 +615,10 @@ def _requested(run: Run, caller: str) -> Event:
 
 
 def _as_finding(violation: Violation) -> Finding:
-    what, _, remedy = violation.description.partition(": ")
+    # What people wrote, as the reason of a freeze, stands in the first part.
+    what, colon, remedy = violation.description.rpartition(": ")
+    if not colon:
+        what, remedy = remedy, ""
     return Finding(
         code=violation.code,
         severity=Finding.SEVERITY_ERROR,

@@ -66,22 +66,26 @@ def frozen_violations(reads: Reads, stage: Stage, request: DeployRequest, now: i
     at = max(now, request.schedule_time.seconds * _SECOND + request.schedule_time.nanos)
     if request.override_reason:
         return []
-    found = freezes.frozen(reads.freezes_of(*freezes.scopes(stage.name)), stage.name, at)
+    there = reads.freezes_of(*freezes.scopes(stage.name))
+    found = freezes.frozen(there, stage.name, at)
     if found is None:
         return []
-    where, freeze = rules.title(stage), found.freeze
-    leave = "let an administrator go through it with --override-reason"
+    last = found.last
+    others = sum(f.name != last.name for f in freezes.in_force(there, stage.name, at))
+    by = f"{last.name} ({last.reason})"
+    if others:
+        by = f"{others + 1} freezes, of which {by} ends last,"
     if found.until is None:
-        told = f"{where} is frozen by {freeze.name} until that is changed or deleted: deploy then, or {leave}"
+        until, remedy = "that is changed or deleted", "deploy then"
     else:
-        until = freezes.local(found.until, freeze)
-        utc = rules.timestamp(found.until).ToJsonString()
-        zone = f"{freeze.time_zone}, " if freeze.time_zone else ""
-        told = (
-            f"{where} is frozen by {freeze.name} until {until} ({zone}{utc}): deploy with --at {until}, "
-            f"or {leave}"
-        )
-    told = f"{told} ({freeze.reason})"
+        end = freezes.local(found.until, last)
+        zone = f"{last.time_zone}, " if last.time_zone else ""
+        until = f"{end} ({zone}{rules.timestamp(found.until).ToJsonString()})"
+        remedy = f"deploy with --at {end}"
+    told = (
+        f"{rules.title(stage)} is frozen by {by} until {until}: {remedy}, "
+        "or let an administrator go through it with --override-reason"
+    )
     return [Violation(stage.name, told, reason_name(ErrorReason.ERROR_REASON_STAGE_FROZEN))]
 
 

@@ -120,6 +120,7 @@ def test_windows_without_a_gap_are_one() -> None:
     found = frozen([one, two], STAGE, at("2026-11-06T01:00"))
     assert found is not None
     assert (found.freeze.name, found.until) == ("freezes/one", at("2026-11-06T17:00"))
+    assert found.last.name == "freezes/two", "whose end that is"
     stop = freeze(start="2026-11-06T18:00", name="freezes/stop")
     found = frozen([one, two, stop], STAGE, at("2026-11-06T01:00"))
     assert found is not None

@@ -118,6 +118,37 @@ async def test_a_deployment_during_a_freeze_is_refused_with_its_end(host: Host, 
         await host.asked(artifact=artifact.name, stage="qa")
 
 
+async def test_a_freeze_is_told_with_its_reason_first(host: Host, clock: Clock) -> None:
+    artifact = await host.upload(package(managed=True))
+    request = DeployRequest(pipeline="pipelines/sales", artifact=artifact.name, stage=STAGE)
+
+    async def told() -> tuple[str, str]:
+        with pytest.raises(FailedPrecondition) as refused:
+            await host.deployment.deploy(request, "admin", once())
+        updates = [u async for u in host.deployment.validate(request, "admin")]
+        finding = next(u.finding for u in updates if u.HasField("finding"))
+        assert refused.value.message == f"{refused.value.violations[0].description}."
+        assert finding.remedy.startswith("Deploy ")
+        assert refused.value.message.startswith(f"{finding.cause[:-1]}: deploy ")
+        return finding.cause, finding.remedy
+
+    await put(host, stop(reason="an incident: all is red"))
+    cause, remedy = await told()
+    assert cause == (
+        "qa is frozen by freezes/stop (an incident: all is red) until that is changed or deleted."
+    ), "an id stays as it is"
+    assert remedy == "Deploy then, or let an administrator go through it with --override-reason."
+    await lift(host)
+    await put(host, window(clock), window(clock, -HOUR, 2 * HOUR, name="freezes/z", reason="the fair"))
+    cause, remedy = await told()
+    assert cause.startswith("qa is frozen by 2 freezes, of which freezes/z (the fair) ends last, until ")
+    end = datetime.fromisoformat(f"{local(clock() + 2 * HOUR)}+00:00").isoformat()
+    assert remedy.startswith(f"Deploy with --at {end}, or ")
+    await put(host, window(clock, 2 * HOUR, 3 * HOUR, name="freezes/next", reason="the count"))
+    cause, remedy = await told()
+    assert "3 freezes, of which freezes/next (the count) ends last" in cause
+
+
 async def test_the_end_that_is_named_can_be_asked_for(host: Host, clock: Clock) -> None:
     await put(host, window(clock), window(clock, HOUR, 2 * HOUR, name="freezes/other"))
     inside = rules.timestamp(clock() + HOUR + HOUR // 2)

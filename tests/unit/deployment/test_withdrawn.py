@@ -161,6 +161,10 @@ async def test_all_that_stands_against_a_deployment_is_told_at_once(host: Host) 
     with pytest.raises(FailedPrecondition) as refused:
         await host.asked(artifact=artifact.name, stage="qa")
     assert [v.code for v in refused.value.violations] == ["ARTIFACT_BLOCKED", "STAGE_HELD", "STAGE_FROZEN"]
+    blocked, held, _ = (v.description for v in refused.value.violations)
+    assert "(it leaks): deploy another version" in blocked
+    assert held.startswith("qa is held on version 7.0 of Sales (")
+    assert "and this is 1.0.0.0: deploy version 7.0" in held
     await lift(host)
 
 
