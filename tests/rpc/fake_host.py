@@ -70,6 +70,7 @@ class FakeHost:
         self.queues: dict[str, api.Queue] = {}
         self.decided: list[Any] = []
         self.gate_notes: list[GateNote] = []
+        self.caller, self.groups = "admin", list[str]()
         self.secrets: dict[str, api.SetEnvironmentCredentialRequest] = {}
         self.health = EnvironmentHealth()
         self.description = api.DescribeSolutionResponse()
@@ -267,7 +268,7 @@ class _Host(pipeline_host_pb2_grpc.PipelineHostServicer):
 
     @_guarded
     async def GetHost(self, request: Any, context: Any) -> Any:
-        return api.Host(version="0.1.0", region="europe", caller="admin")
+        return api.Host(version="0.1.0", region="europe", caller=self.host.caller, groups=self.host.groups)
 
     async def _not_here(self, request: Any, context: Any) -> Any:
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, "tests use a real host for this")

@@ -726,7 +726,7 @@ def test_a_run_at_a_gate(host: FakeHost, cli: Callable[[str], Ended]) -> None:
     shown = cli("run show 01jd0000000000000000000001")
     assert "yes ben: fine; 1 of 2" in shown.out
     assert "Approvers: principals/ada, principals/ben" in shown.err
-    assert "run approve 01jd0000000000000000000001" in shown.err
+    assert "Next: ask principals/ada, principals/ben\n" in shown.err, "this caller is no approver"
     asked = cli("run approve 01jd0000000000000000000001 --comment ok --note quiet")
     assert (asked.code, asked.out) == (0, "runs/01jd0000000000000000000001 QUEUED\n")
     [request] = host.decided
@@ -745,3 +745,90 @@ def test_a_run_at_a_gate(host: FakeHost, cli: Callable[[str], Ended]) -> None:
     assert "yes ben: fine; no ada: late; 1 of 2" in cli("run show 01jd0000000000000000000001").out
     host.gate_notes.append(GateNote(run=run.name, kind=gate.kind, principal="ada", note="careful"))
     assert "careful" in cli("run notes 01jd0000000000000000000001").out
+
+
+@pytest.mark.parametrize(
+    ("caller", "groups", "following"),
+    [
+        ("principals/ada", [], "pipelinehost run approve 01jd0000000000000000000001"),
+        ("principals/cy", ["principals/team"], "pipelinehost run approve 01jd0000000000000000000001"),
+        ("principals/cy", [], "ask principals/ada, principals/team"),
+        ("principals/ben", [], "ask principals/ada, principals/team"),  # has approved
+        ("principals/eve", ["principals/team"], "ask principals/ada, principals/team"),  # asked for it
+    ],
+)
+def test_who_is_told_to_approve(
+    host: FakeHost, cli: Callable[[str], Ended], caller: str, groups: list[str], following: str
+) -> None:
+    host.caller, host.groups = caller, groups
+    approvers = ["principals/ada", "principals/ben", "principals/team"]
+    gate = Gate(kind=Gate.KIND_APPROVAL, approvers=approvers, required=2)
+    status = GateStatus(kind=Gate.KIND_APPROVAL, state=GateStatus.STATE_WAITING, gate=gate)
+    status.decisions.add(principal="principals/ben", approved=True)
+    run = host.new_run(stage="pipelines/sales/stages/qa", gates=[status])
+    run.state, run.requester = Run.STATE_AWAITING_GATE, "principals/eve"
+    shown = cli(f"run show {run.name}")
+    assert f"  Next: {following}\n" in shown.err
+
+
+@pytest.mark.parametrize(
+    ("error", "following"),
+    [
+        (
+            errors.FailedPrecondition(
+                ErrorReason.ERROR_REASON_RESOURCE_NOT_FOUND,
+                "pipeline.stages[0].environment: there is no environments/gone: create it first",
+            ),
+            "environment list",
+        ),
+        (
+            errors.NotFound(
+                ErrorReason.ERROR_REASON_RESOURCE_NOT_FOUND,
+                "There is no environments/gone.",
+                metadata={"resource": "environments/gone"},
+            ),
+            "environment list",
+        ),
+        (
+            errors.AlreadyExists(
+                ErrorReason.ERROR_REASON_RESOURCE_EXISTS,
+                "freezes/xmas exists already",
+                metadata={"resource": "freezes/xmas"},
+            ),
+            "freeze show xmas",
+        ),
+        (
+            errors.AlreadyExists(
+                ErrorReason.ERROR_REASON_RESOURCE_EXISTS,
+                "principals/ada exists already",
+                metadata={"resource": "principals/ada"},
+            ),
+            "principal list",
+        ),
+        (
+            errors.FailedPrecondition(
+                ErrorReason.ERROR_REASON_RUN_NOT_RETRYABLE,
+                "pipelines/sales/stages/qa does not lead to environments/qa any more.",
+            ),
+            "run show RUN",
+        ),
+    ],
+)
+def test_what_to_type_next(
+    host: FakeHost, cli: Callable[[str], Ended], error: errors.PipelineHostError, following: str
+) -> None:
+    host.failures["GetHost"] = [error]
+    assert cli("host").err.endswith(f"  Next: pipelinehost {following}\n")
+
+
+def test_an_error_lists_nothing_twice(host: FakeHost, cli: Callable[[str], Ended]) -> None:
+    uses = [f"pipelines/{p} uses environments/qa: take it out of the pipeline first" for p in ("a", "b")]
+    host.failures["DeleteEnvironment"] = [
+        errors.FailedPrecondition(
+            ErrorReason.ERROR_REASON_RESOURCE_IN_USE,
+            "environments/qa is in use by 2 pipelines",
+            violations=[errors.Violation(told.partition(" ")[0], told) for told in uses],
+        )
+    ]
+    told = cli("environment delete qa -y").err
+    assert [told.count(f"pipelines/{p}") for p in ("a", "b")] == [1, 1], told

@@ -417,6 +417,8 @@ def test_what_is_in_use_is_not_deleted(idle: Bed) -> None:
             idle.call("DeleteEnvironment", api.DeleteEnvironmentRequest(name=f"environments/{slug}"))
         assert refused.value.reason == ErrorReason.ERROR_REASON_RESOURCE_IN_USE
         assert {v.subject for v in refused.value.violations} == {"pipelines/sales", run.name}
+        told = f"environments/{slug} is in use by 1 pipeline and 1 run"
+        assert refused.value.message == told, "the violations name them, once"
     with pytest.raises(errors.FailedPrecondition) as refused:
         idle.call("DeletePipeline", api.DeletePipelineRequest(name="pipelines/sales"))
     assert [v.subject for v in refused.value.violations] == [run.name]

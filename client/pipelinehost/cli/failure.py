@@ -30,7 +30,16 @@ Exit codes:
   8  the run is not finished yet, or its outcome is unknown
 """
 
-_KINDS = {"pipelines": "pipeline", "environments": "environment", "runs": "run", "artifacts": "artifact"}
+_KINDS = {
+    "pipelines": "pipeline",
+    "environments": "environment",
+    "runs": "run",
+    "artifacts": "artifact",
+    "freezes": "freeze",
+    "principals": "principal",
+    "tokens": "token",
+}
+"""Groups of commands, by the collections of resource names."""
 
 
 def exit_code(error: PipelineHostError) -> int:
@@ -50,8 +59,9 @@ def explain(error: PipelineHostError, console: Console, command: str) -> None:
     for violation in error.violations:
         told = clean(violation.description)
         if told and told.rstrip(".").casefold() not in clean(error.message).casefold():
-            subject = f"{clean(violation.subject)}: " if violation.subject else ""
-            console.print(f"  - {subject}{told}")
+            subject = clean(violation.subject)
+            named = not subject or told.startswith(subject)
+            console.print(f"  - {told if named else f'{subject}: {told}'}")
     if error.remedy:
         console.print(f"  {clean(error.remedy)}")
     console.print(f"  Next: {_next(error, command)}")
@@ -73,9 +83,11 @@ def _first(console: Console, message: str) -> None:
 def _next(error: PipelineHostError, command: str) -> str:
     call = program()
     resource = clean(error.metadata.get("resource", ""))
-    named = re.search(r"\bruns/[0-9a-z]{26}\b", error.message)
-    about = names.slug(resource or (named[0] if named else ""))
-    kind = _kind(resource) or _kind_in(error.message)
+    run = re.search(r"\bruns/[0-9a-z]{26}\b", error.message)
+    about = names.slug(resource or (run[0] if run else ""))
+    # The path of a field may hold the word of another kind: a full name counts before it.
+    named = re.search(rf"\b({'|'.join(_KINDS)})/[0-9a-z]", error.message)
+    kind = _kind(resource or (named[0] if named else "")) or _kind_in(error.message)
     by_reason = {
         "TOKEN_MISSING": "give a token with --token-file FILE or PIPELINEHOST_TOKEN=…",
         "TOKEN_INVALID": "give another token with --token-file FILE or PIPELINEHOST_TOKEN=…",
@@ -88,7 +100,9 @@ def _next(error: PipelineHostError, command: str) -> str:
         "SOURCE_AMBIGUOUS": f"{command} … --from ENVIRONMENT",
         "ETAG_MISMATCH": "repeat the command",
         "RESOURCE_IN_USE": f"{call} run list",
-        "RESOURCE_EXISTS": f"{call} {kind or 'pipeline'} list",
+        "RESOURCE_EXISTS": f"{call} freeze show {about or 'FREEZE'}"
+        if kind == "freeze"
+        else f"{call} {kind} list",
         "RUN_NOT_CANCELLABLE": f"{call} run show {about or 'RUN'}",
         "RUN_NOT_RETRYABLE": f"{call} run show {about or 'RUN'}",
         "RUN_NOT_UNKNOWN": f"{call} run show {about or 'RUN'}",
@@ -99,6 +113,8 @@ def _next(error: PipelineHostError, command: str) -> str:
     }
     if error.reason_name == "RESOURCE_NOT_FOUND" and kind:
         return f"{call} {kind} list"
+    if error.reason_name == "RESOURCE_EXISTS" and not kind:
+        return f"{command} --help"
     return by_reason.get(error.reason_name, f"{command} --help")
 
 

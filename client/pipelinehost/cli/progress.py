@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
@@ -429,8 +429,14 @@ def finding(found: Finding, console: Console) -> Text:
     return text
 
 
-def verdict(run: Run, console: Console) -> None:
-    """Says how a run ended, or where it stands, and what to type next."""
+def verdict(run: Run, console: Console, me: Container[str] = ()) -> None:
+    """Says how a run ended, or where it stands, and what to type next.
+
+    Args:
+        run: as it is now.
+        console: where to write.
+        me: names of the caller and their groups; needed where the run waits at a gate.
+    """
     pretty = _pretty(console)
     name = names.slug(run.name)
     target = names.slug(run.target_environment)
@@ -466,7 +472,13 @@ def verdict(run: Run, console: Console) -> None:
         who = ", ".join(clean(a) for a in gate.gate.approvers)
         needed = f"{len(gate.decisions)} of {gate.gate.required or 1}"
         console.print(f"It waits at a gate: {needed} have approved. Approvers: {who}.")
-        console.print(f"  Next: {program()} run approve {name}")
+        done = run.requester in me or any(d.principal in me for d in gate.decisions)
+        if not done and any(a in me for a in gate.gate.approvers):
+            console.print(f"  Next: {program()} run approve {name}")
+        else:
+            had = {run.requester, *(d.principal for d in gate.decisions)}
+            others = ", ".join(clean(a) for a in gate.gate.approvers if a not in had)
+            console.print(f"  Next: ask {others or 'an administrator: nobody else may approve it'}")
         return
     if run.state == Run.STATE_SCHEDULED:
         console.print(f"scheduled: {clean(wait(run))}")

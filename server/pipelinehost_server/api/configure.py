@@ -738,11 +738,14 @@ def require_unused(name: str, *, pipelines: Collection[str] = (), runs: Collecti
     found += [
         _unmet(reason, r, f"{r} uses {name} and is not finished: wait for it or cancel it") for r in runs
     ]
-    users = [*pipelines, *runs]
-    told = ", ".join(users[:5]) + (f" and {len(users) - 5} more" if len(users) > 5 else "")
+    told = [
+        f"{len(of)} {word}{'s' * (len(of) > 1)}"
+        for of, word in ((pipelines, "pipeline"), (runs, "run"))
+        if of
+    ]
     raise FailedPrecondition(
         reason,
-        f"{name} is in use by {told}",
+        f"{name} is in use by {' and '.join(told)}",
         remedy="Take it out of the pipelines, and let the runs finish or cancel them.",
         violations=found,
         metadata={"resource": name},

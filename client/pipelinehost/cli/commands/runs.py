@@ -140,9 +140,16 @@ def run_show(session: Session, name: str, form: str) -> None:
         if any(g.gate.webhook for g in found.gates):
             gates.append(Column("WEBHOOK", _delivery))
         console.table(writer, gates, list(found.gates))
-    shown = err()
     if found.state != Run.STATE_SUCCEEDED:
-        progress.verdict(found, shown)
+        _verdict(client, found)
+
+
+def _verdict(client: Client, run_: Run) -> None:
+    me: set[str] = set()
+    if run_.state == Run.STATE_AWAITING_GATE:
+        told = client.host()
+        me = {told.caller, *told.groups}
+    progress.verdict(run_, err(), me)
 
 
 def _decisions(gate: Any) -> str:
@@ -336,7 +343,7 @@ def follow(client: Client, run_: Run, form: str, *, wait: bool, timeout: float |
         return NOT_FINISHED
     except errors.DeadlineExceeded:
         last = client.run(run_.name)
-    progress.verdict(last, shown)
+    _verdict(client, last)
     result(last, form)
     if last.state == Run.STATE_SUCCEEDED:
         return OK
