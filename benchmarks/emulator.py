@@ -14,7 +14,7 @@ import httpx
 from tests.conftest import REAL_SOLUTIONS
 
 from benchmarks.figures import Figure, ratio
-from pipelinehost_dataverse.emulator import EmbeddedEnvironment, InProcess
+from pipelinehost_dataverse.emulator import EmbeddedEnvironment
 from pipelinehost_dataverse.solution import Column, Solution, Table, new_manifest, read, rewrite, write
 
 _NAME = "CenterofExcellenceCoreComponents_{}_managed.zip"
@@ -54,7 +54,7 @@ async def _measured(old: bytes, new: bytes) -> list[Figure]:
                 needed = _needed(solution) | _needed(read(old))
                 path = Path(folder) / f"{what}.sqlite"
                 with EmbeddedEnvironment.open(path, name=what, installed_apps=needed) as environment:
-                    transport = InProcess(environment.app)
+                    transport = httpx.ASGITransport(environment.app)
                     async with httpx.AsyncClient(
                         transport=transport, base_url="http://environment/api/data/v9.2/", timeout=None
                     ) as client:

@@ -1,11 +1,21 @@
 """What several kinds of tests share."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.in_process import InProcess
 
 REAL_SOLUTIONS = Path(__file__).resolve().parents[2] / "shared" / "solutions"
 """Real packages that nobody here wrote; they are no part of the repository."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _environments_in_process() -> Iterator[None]:
+    """A host in a test's own process has its environments there: hundreds of processes would take minutes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipelinehost_server.deployment.environments.Embedded", InProcess)
+        yield
 
 
 @pytest.fixture(scope="session")

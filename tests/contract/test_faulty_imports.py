@@ -20,10 +20,12 @@ import httpx
 import pytest
 import tests.unit.deployment.conftest as deployment
 from tests.contract.faulty import Faulty, Kind
+from tests.in_process import InProcess
 
+from pipelinehost import names
 from pipelinehost.v1.pipeline_host_pb2 import DeployRequest, ResolveRunRequest, RestoreArtifactRequest
 from pipelinehost.v1.resources_pb2 import Environment, Pipeline, Run, Stage, Step
-from pipelinehost_dataverse.emulator import EmbeddedEnvironment, InProcess
+from pipelinehost_dataverse.emulator import EmbeddedEnvironment
 from pipelinehost_dataverse.solution import Column, Table, new_manifest, write
 from pipelinehost_dataverse.webapi import Policy, WebApi
 from pipelinehost_server import rules
@@ -76,6 +78,12 @@ class Lane:
         return None
 
 
+def in_process(environments: Environments, name: str) -> EmbeddedEnvironment:
+    embedded = environments._embedded
+    assert isinstance(embedded, InProcess)
+    return embedded.environments[names.slug(name)]
+
+
 class FaultyEnvironments(Environments):
     """The host's environments, where the way to some of them fails."""
 
@@ -87,9 +95,9 @@ class FaultyEnvironments(Environments):
         if lane is None:
             return sound
         if lane.faulty is None:
-            lane.embedded = embedded = self._embedded[environment.name]
+            lane.embedded = embedded = in_process(self, environment.name)
             embedded._honour_import_job_id = lane.honours
-            inner = InProcess(embedded.app)
+            inner = httpx.ASGITransport(embedded.app, raise_app_exceptions=False)
             lane.faulty = Faulty(inner, lane.plan, late=2 * TIMEOUT)
             policy = Policy(action_seconds=TIMEOUT, read_seconds=TIMEOUT, jitter=lambda: 0.0)
             self._faulty_api[environment.name] = WebApi(
@@ -134,7 +142,7 @@ class Storm:
 
     async def ask(self, environment: str, method: str, path: str, body: object = None) -> Any:
         """Ask an environment itself, on a way that never fails."""
-        embedded = self.host.environments._embedded[f"environments/{environment}"]
+        embedded = in_process(self.host.environments, f"environments/{environment}")
         transport = httpx.ASGITransport(embedded.app)
         async with httpx.AsyncClient(transport=transport, base_url=f"{HERE}/api/data/v9.2/") as client:
             answer = await client.request(method, path, json=body)

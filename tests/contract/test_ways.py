@@ -13,11 +13,12 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 from tests.authority import certificates
 from tests.e2e.processes import EmulatorProcess
 
-from pipelinehost_dataverse.emulator import EmbeddedEnvironment, InProcess
+from pipelinehost_dataverse.emulator import EmbeddedEnvironment
 from pipelinehost_dataverse.sign_in import Method, SignIn, Tokens
 from pipelinehost_dataverse.solution import (
     EnvironmentVariable,
@@ -52,7 +53,7 @@ def _in_process(folder: Path) -> Iterator[Way]:
 
         @asynccontextmanager
         async def way() -> AsyncIterator[WebApi]:
-            transport = InProcess(environment.app)
+            transport = httpx.ASGITransport(environment.app, raise_app_exceptions=False)
             async with WebApi("http://embedded.invalid", transport=transport) as web:
                 yield web
 

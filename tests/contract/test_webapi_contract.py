@@ -25,7 +25,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.types import ASGIApp
 
-from pipelinehost_dataverse.emulator import EmbeddedEnvironment, InProcess
+from pipelinehost_dataverse.emulator import EmbeddedEnvironment
 from pipelinehost_dataverse.solution import (
     Column,
     ComponentKey,
@@ -116,7 +116,7 @@ def opened(folder: Path, way: str, **options: Any) -> Iterator[Place]:
             yield Place(
                 environment,
                 "http://embedded.invalid",
-                lambda: InProcess(environment.app),
+                lambda: httpx.ASGITransport(environment.app, raise_app_exceptions=False),
             )
         else:
             with served(environment.app) as url:

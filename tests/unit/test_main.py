@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from pipelinehost_server.__main__ import LogLines, main
+from pipelinehost_server.__main__ import main
+from pipelinehost_server.log import LogLines
 
 
 def line(message: str, *arguments: object, error: BaseException | None = None) -> str:
@@ -80,8 +81,8 @@ def test_the_headers_of_environments_are_never_logged() -> None:
 
 _QUIET = """
 import logging
-from pipelinehost_server.__main__ import _log_to_stderr
-_log_to_stderr("debug")
+from pipelinehost_server.log import log_to_stderr
+log_to_stderr("debug")
 logging.getLogger("pipelinehost_server").debug("a line of ours")
 logging.getLogger("httpcore.http11").debug("the headers")
 logging.getLogger("httpx").info("the headers")

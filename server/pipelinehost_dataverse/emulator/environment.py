@@ -67,8 +67,8 @@ class EmbeddedEnvironment:
     """An environment in one SQLite file that answers the Dataverse Web API.
 
     Use ``open`` and ``close``, or a ``with`` statement. ``app`` is an ASGI application; it may be served by
-    uvicorn or called in process through ``InProcess``. Accepted operations are rows: they outlive
-    a kill, and opening the file runs those that did not finish, from their start.
+    uvicorn or called through ``httpx.ASGITransport``. Accepted operations are rows: they outlive a kill, and
+    opening the file runs those that did not finish, from their start.
 
     Attributes:
         app: the ASGI application; it answers below ``/api/data/v9.2/`` and ``/connectivity/connections``.

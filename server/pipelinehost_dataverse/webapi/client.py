@@ -112,7 +112,7 @@ class WebApi:
                 Plain http is for loopback, or where ``transport`` is given.
             connectivity_url: the address that lists connections, where there is one.
             token: gives bearer tokens for a scope; None for embedded environments.
-            transport: in place of the network, e.g. the emulator's ``InProcess``.
+            transport: in place of the network, e.g. the way to an embedded environment.
             policy: timeouts, budgets and caps.
 
         Raises:

@@ -26,7 +26,6 @@ from pipelinehost.v1.resources_pb2 import (
 )
 from pipelinehost.v1.resources_pb2 import SignIn as SignInMessage
 from pipelinehost_dataverse import sign_in, webapi
-from pipelinehost_dataverse.emulator import EmbeddedEnvironment, EnvironmentInUseError, InProcess
 from pipelinehost_dataverse.sign_in import SignIn, SignInFailed, Tokens
 from pipelinehost_dataverse.webapi import AnswerLost, DataverseError, EnvironmentUnreachable, WebApi
 from pipelinehost_server import rules
@@ -36,11 +35,10 @@ from pipelinehost_server.deployment.findings import finding, subject
 from pipelinehost_server.deployment.identities import credential_key, signs_in
 from pipelinehost_server.deployment.journal import HOST
 from pipelinehost_server.deployment.validation import environment_finding
+from pipelinehost_server.embedded import Embedded
 from pipelinehost_server.encryption import Encryption, SealBroken
 from pipelinehost_server.store import Reads, Store, Transaction
 
-_IN_PROCESS = "http://embedded.invalid"
-"""The base address of an environment in this process; it is never resolved."""
 _CHECK_SECONDS = 60.0
 _RELEASE_SECONDS = 10.0
 _PRIVILEGES = {
@@ -80,7 +78,7 @@ class Environments:
         self._store = store
         self._encryption = encryption
         self._open: dict[tuple[str, str], tuple[bytes, WebApi]] = {}
-        self._embedded: dict[str, EmbeddedEnvironment] = {}
+        self._embedded = Embedded()
         self._opening: dict[tuple[str, str], asyncio.Lock] = {}
         self._connecting: set[asyncio.Task[WebApi]] = set()
 
@@ -127,9 +125,16 @@ class Environments:
                     environment.url, connectivity_url=environment.connectivity_url or None, token=tokens
                 )
             else:
-                embedded = await asyncio.to_thread(self._open_file, environment)
-                self._embedded[environment.name] = embedded
-                api = WebApi(_IN_PROCESS, connectivity_url=_IN_PROCESS, transport=InProcess(embedded.app))
+                slug = names.slug(environment.name)
+                address, way = await self._embedded.open(
+                    slug,
+                    path=str(self._config.folder / "environments" / f"{slug}.sqlite"),
+                    region=environment.region,
+                    installed_apps=dict(environment.installed_apps),
+                    allow_downgrade=True,  # the pipeline's allow_redeployment decides, not the environment
+                    pace=self._config.embedded_pace,
+                )
+                api = WebApi(address, connectivity_url=address, transport=way)
             self._open[key] = (wanted, api)
             return api
 
@@ -468,36 +473,15 @@ class Environments:
         return _connection(environment, found)
 
     async def close(self) -> None:
-        """Close all connectors and files; operations that environments have accepted go on "
-        "when they are opened.
-        """
+        """Close all connectors and files; what environments have accepted goes on when they are opened."""
         await asyncio.gather(*self._connecting, return_exceptions=True)
         for key in list(self._open):
             await self._close(key)
+        await self._embedded.close()
 
     async def _close(self, key: tuple[str, str]) -> None:
         _, api = self._open.pop(key)
         await api.aclose()
-        if (embedded := self._embedded.pop(key[0], None)) is not None:
-            await asyncio.to_thread(embedded.close)
-
-    def _open_file(self, environment: Environment) -> EmbeddedEnvironment:
-        folder = self._config.folder / "environments"
-        slug = names.slug(environment.name)
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            return EmbeddedEnvironment.open(
-                folder / f"{slug}.sqlite",
-                name=slug,
-                region=environment.region,
-                installed_apps=dict(environment.installed_apps),
-                allow_downgrade=True,  # the pipeline's allow_redeployment decides, not the environment
-                pace=self._config.embedded_pace,
-            )
-        except (OSError, ValueError, EnvironmentInUseError) as error:
-            raise EnvironmentUnreachable(
-                f"the file of the embedded environment cannot be opened: {error}", operation="open"
-            ) from error
 
     def _require_embedded(self, environment: Environment) -> None:
         if environment.url:

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import httpx
 
-from pipelinehost_dataverse.emulator import EmbeddedEnvironment, InProcess
+from pipelinehost_dataverse.emulator import EmbeddedEnvironment
 from pipelinehost_dataverse.solution import Dependency, Part, new_manifest, write
 
 OFFICE = "/providers/Microsoft.PowerApps/apis/shared_office365"
@@ -82,7 +82,7 @@ class Asked:
     def __init__(self, environment: EmbeddedEnvironment) -> None:
         self.environment = environment
         self._client = httpx.AsyncClient(
-            transport=InProcess(environment.app),
+            transport=httpx.ASGITransport(environment.app, raise_app_exceptions=False),
             base_url="http://environment/api/data/v9.2/",
             timeout=None,
         )

@@ -1,0 +1,167 @@
+"""The embedded environments of a host, which live in one process beside it (``beside``)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import shutil
+import socket
+import ssl
+import sys
+import tempfile
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from pathlib import Path
+
+import httpx
+
+from pipelinehost_dataverse.webapi import EnvironmentUnreachable
+
+_ORIGIN = "http://embedded.invalid"
+"""Where they are for the connector; it is never resolved."""
+_OPEN_SECONDS = 60.0
+_CLOSE_SECONDS = 10.0
+_LOG = logging.getLogger(__name__)
+
+
+class Embedded:
+    """The process that embedded environments live in, so that callers of the host do not feel their work.
+
+    It starts when the first environment is opened, and again at the next call after it has died; what the
+    environments had accepted goes on when they are opened there. It ends with the host, however that ends:
+    nobody writes to its standard input, and it takes the end of that for the host's. It listens on a socket
+    in a folder that only this user can enter, so that nobody else can ask it and no token is needed.
+    """
+
+    def __init__(self) -> None:
+        self._turn = asyncio.Lock()
+        self._folder = ""
+        self._process: Process | None = None
+
+    async def open(self, name: str, **settings: object) -> tuple[str, httpx.AsyncBaseTransport]:
+        """The address of an embedded environment and the way to it, which outlives the process.
+
+        Args:
+            name: the first part of its path.
+            settings: path and further arguments of ``EmbeddedEnvironment.open``.
+
+        Raises:
+            EnvironmentUnreachable: the process cannot be started, or the file cannot be opened.
+        """
+        await self.running()
+        url = f"{_ORIGIN}/{name}"
+        way = _Way(self, f"{self._folder}/socket", url, settings)
+        try:
+            await way.open()
+        except BaseException:
+            await way.aclose()
+            raise
+        return url, way
+
+    async def running(self) -> Process:
+        """The process as it runs now.
+
+        Raises:
+            EnvironmentUnreachable: it cannot be started.
+        """
+        async with self._turn:
+            if self._process is not None and self._process.returncode is None:
+                return self._process
+            if self._process is not None:
+                code = self._process.returncode
+                _LOG.warning("the process of the embedded environments ended with %d: it starts again", code)
+            try:
+                self._process = await self._start()
+            except OSError as error:
+                raise EnvironmentUnreachable(
+                    f"the process of the embedded environments cannot be started: {error}. It needs memory, "
+                    "and a folder with a short path for a socket: name one in TMPDIR and restart the host",
+                    operation="open",
+                ) from error
+            return self._process
+
+    async def _start(self) -> Process:
+        with socket.socket(socket.AF_UNIX) as listening:
+            self._listen(listening)
+            return await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "pipelinehost_server.beside",
+                str(listening.fileno()),
+                logging.getLevelName(logging.getLogger().getEffectiveLevel()),
+                stdin=PIPE,
+                stdout=DEVNULL,
+                pass_fds=(listening.fileno(),),
+                start_new_session=True,  # Ctrl-C is for the host, which drains first
+            )
+
+    def _listen(self, listening: socket.socket) -> None:
+        """Before the process is there: who connects early waits for it."""
+        # Not in the data folder, whose path may be too long: that of a socket has 107 bytes at most.
+        self._folder = self._folder or tempfile.mkdtemp(prefix="pipelinehost-")
+        path = Path(self._folder, "socket")
+        path.unlink(missing_ok=True)
+        listening.bind(str(path))
+        listening.listen(128)
+
+    async def close(self) -> None:
+        """End the process; its ways are closed before."""
+        process, self._process = self._process, None
+        if process is not None and process.stdin is not None:
+            process.stdin.close()
+            try:
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await process.wait()
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = ""
+
+
+class _Way(httpx.AsyncHTTPTransport):
+    """The way to one environment, which is opened wherever the process is another one than before."""
+
+    def __init__(self, embedded: Embedded, uds: str, url: str, settings: dict[str, object]) -> None:
+        super().__init__(uds=uds, verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))  # the default reads files
+        self._embedded = embedded
+        self._url = url
+        self._settings = settings
+        self._turn = asyncio.Lock()
+        self._open_in: Process | None = None
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        await self.open()
+        return await super().handle_async_request(request)
+
+    async def open(self) -> None:
+        process = await self._embedded.running()
+        if self._open_in is process:
+            return
+        async with self._turn:
+            if self._open_in is not process:
+                if wrong := await self._change("PUT", _OPEN_SECONDS):
+                    raise EnvironmentUnreachable(
+                        f"the file of the embedded environment cannot be opened: {wrong}", operation="open"
+                    )
+                self._open_in = process
+
+    async def aclose(self) -> None:
+        if self._open_in is not None and self._open_in.returncode is None:
+            with contextlib.suppress(EnvironmentUnreachable):
+                await self._change("DELETE", _CLOSE_SECONDS)
+        await super().aclose()
+
+    async def _change(self, method: str, seconds: float) -> str:
+        """Open or close the environment; what is wrong, where something is."""
+        request = httpx.Request(method, self._url, json=self._settings)
+        try:
+            async with asyncio.timeout(seconds):
+                return (await (await super().handle_async_request(request)).aread()).decode()
+        except (httpx.TransportError, TimeoutError) as error:
+            raise EnvironmentUnreachable(
+                f"the process of the embedded environments gives no answer ({type(error).__name__}); "
+                "the host's log may say why",
+                operation="open",
+            ) from error
