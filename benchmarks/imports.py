@@ -1,8 +1,9 @@
-"""What others feel while the largest real package is imported: into environments of the host, and beside."""
+"""What others feel while the largest real package is imported into embedded environments."""
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -11,9 +12,8 @@ from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from statistics import median
 
-import httpx
 from tests.conftest import REAL_SOLUTIONS
-from tests.e2e.processes import EmulatorProcess, HostProcess
+from tests.e2e.processes import HostProcess
 from tests.e2e.test_real_packages import fill
 
 from benchmarks.bare import running
@@ -27,7 +27,6 @@ from pipelinehost.v1.resources_pb2 import (
     Environment,
     Pipeline,
     Run,
-    Setting,
     Stage,
     Step,
 )
@@ -52,17 +51,23 @@ class _Work:
     targets: list[str] = field(default_factory=lambda: [f"target-{number}" for number in range(TARGETS)])
 
 
-class _Interval(HostProcess):
-    """A host with another switch interval than the one that it sets itself."""
+class _Alone(HostProcess):
+    """A host whose embedded environments are in its own process."""
 
-    def __init__(self, folder: Path, seconds: float) -> None:
+    def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         program = (
-            f"import sys; real = sys.setswitchinterval; real({seconds}); "
-            "sys.setswitchinterval = lambda _: None; "
+            "from pipelinehost_server.deployment import environments; "
+            "from tests.in_process import InProcess; environments.Embedded = InProcess; "
             "from pipelinehost_server.__main__ import main; main()"
         )
         self._arguments = ("-c", program, *self._arguments[2:])
+
+    def environ(self) -> dict[str, str]:
+        """With the repository on the path."""
+        inherited = super().environ()
+        path = (str(Path(__file__).resolve().parents[1]), inherited.get("PYTHONPATH", ""))
+        return {**inherited, "PYTHONPATH": os.pathsep.join(filter(None, path))}
 
 
 def measure() -> Iterator[Figure]:
@@ -76,18 +81,13 @@ def measure() -> Iterator[Figure]:
             package.write_bytes(_built())
         apps = {d.required.solution.partition(" (")[0] for d in read(package).manifest.missing_dependencies}
         work = _Work(package, sorted(apps - {""}))
-        yield from _felt("as it is", HostProcess(folder / "own"), work, BOUND)
-        yield from _felt("switch interval 5 ms", _Interval(folder / "interval", 0.005), work, None)
-        options = [word for app in work.apps for word in ("--app", f"{app}={_ENOUGH}")]
-        beside = EmulatorProcess(folder / "beside", *work.targets, options=tuple(options))
-        yield from _felt("in a process beside", HostProcess(folder / "host"), work, None, beside)
+        yield from _felt("as it is", HostProcess(folder / "host"), work, BOUND)
+        yield from _felt("in one process with it", _Alone(folder / "alone"), work, None)
 
 
-def _felt(
-    what: str, host: HostProcess, work: _Work, bound: float | None, beside: EmulatorProcess | None = None
-) -> Iterator[Figure]:
-    with running(host, *filter(None, [beside])), host.client() as client:
-        artifact, settings = _furnish(client, work, beside)
+def _felt(what: str, host: HostProcess, work: _Work, bound: float | None) -> Iterator[Figure]:
+    with running(host), host.client() as client:
+        artifact, settings = _furnish(client, work)
         token = (host.data / "admin-token").read_text().strip()
         asked = client.deploy("imports", artifact=artifact, settings=settings, stage="stage-0")
         client.wait(asked.name, timeout=300)
@@ -127,19 +127,15 @@ def _felt(
     )
 
 
-def _furnish(client: Client, work: _Work, beside: EmulatorProcess | None) -> tuple[str, DeploymentSettings]:
+def _furnish(client: Client, work: _Work) -> tuple[str, DeploymentSettings]:
     """A pipeline with as many stages as imports, each to an environment of its own that has what it needs."""
     artifact = client.upload(work.package).name
-    embedded = dict.fromkeys(work.apps, _ENOUGH) if beside is None else {}
     for name in work.targets:
-        url = "" if beside is None else beside.url(name)
         client.create_environment(
             Environment(
                 name=f"environments/{name}",
                 kind=Environment.KIND_TARGET,
-                url=url,
-                connectivity_url=url,
-                installed_apps=embedded,
+                installed_apps=dict.fromkeys(work.apps, _ENOUGH),
             )
         )
     client.create_pipeline(
@@ -151,27 +147,7 @@ def _furnish(client: Client, work: _Work, beside: EmulatorProcess | None) -> tup
             ],
         )
     )
-    if beside is None:
-        return artifact, fill(client, artifact, work.targets)
-    settings = fill(client, artifact, [])
-    connectors = {
-        s.name: s.connector_id
-        for s in client.describe(artifact=artifact).settings
-        if s.kind == Setting.KIND_CONNECTION_REFERENCE
-    }
-    for name in work.targets:
-        for reference in settings.connection_references:
-            # Only its own makers give connections to an environment that is not the host's.
-            answer = httpx.post(
-                f"{beside.url(name)}/connectivity/connections",
-                params={"api-version": "1"},
-                json={
-                    "name": reference.connection_id,
-                    "properties": {"apiId": connectors[reference.logical_name]},
-                },
-            )
-            answer.raise_for_status()
-    return artifact, settings
+    return artifact, fill(client, artifact, work.targets)
 
 
 def ask(pipe: Pipe, address: str, token: str, run: str) -> None:
