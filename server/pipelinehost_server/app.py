@@ -50,8 +50,6 @@ from pipelinehost_server.issuer import Issuer
 from pipelinehost_server.store import Store, Transaction
 
 _SWITCH_SECONDS = 0.0005
-_FULL_ROUNDS = 100
-"""Rounds of the garbage collector over what is rather new, per round over everything; Python has 10."""
 GRACE_SECONDS = 10.0
 """How long calls that are under way may take when the host stops."""
 
@@ -238,8 +236,8 @@ class Host:
 
 async def serve(config: Config) -> None:
     """Runs a host until it gets SIGTERM or SIGINT; a line on standard output says that it is ready."""
-    # How long a thread that reads a package or imports one may keep the loop waiting. With Python's own 5 ms
-    # the callers of a busy host feel every such thread; `python -m benchmarks imports` shows by how much.
+    # How long a thread that reads or encodes a package may keep the loop waiting. With Python's own 5 ms the
+    # callers of a busy host feel every such thread: one in a thousand waited 20 ms during imports, not 9.
     sys.setswitchinterval(_SWITCH_SECONDS)
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
@@ -249,11 +247,8 @@ async def serve(config: Config) -> None:
     await host.start()
     # What is there now stays: the garbage collector need not look at it again. Its rounds stop everybody, and
     # a large package in the making causes several; with all modules among what it looks at, of 50 ms each.
-    # And such a package is no garbage: whoever looks at everything while one is read (of 5 to 10 ms) finds
-    # nothing. So the rounds over everything come a tenth as often.
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*gc.get_threshold()[:2], _FULL_ROUNDS)
     try:
         facts = {"address": str(host.address), "data": str(config.folder), "token": str(host.token_file)}
         told = " ".join(f"{key}={shlex.quote(value)}" for key, value in facts.items())
