@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psutil
 from tests.crash import checks, governance
 from tests.crash.freezing import Freezer
 from tests.crash.lane import Lane
@@ -250,6 +251,10 @@ class Storm:
                 self._start_environments()
                 time.sleep(self._random.uniform(0.0, 0.8))
                 self._kill_host()
+            elif also < 0.3:
+                self._kill_beside()
+                time.sleep(self._random.uniform(0.0, 0.8))
+                self._kill_host()
             else:
                 self._kill_host()
             self._restart()
@@ -266,6 +271,11 @@ class Storm:
         self._environments.kill()
         self._environments_down = True
         self._record.count("kills of the environments' process")
+
+    def _kill_beside(self) -> None:
+        for process in psutil.Process(self._host.pid).children():
+            process.kill()
+            self._record.count("kills of the process beside the host")
 
     def _restart(self) -> None:
         """Start what was killed; now and then the host is killed again before it is ready."""

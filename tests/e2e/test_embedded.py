@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -191,9 +192,10 @@ def test_a_data_folder_with_a_long_path_twenty_environments_and_a_host_beside(tm
             with host.client() as client:
                 names = [f"qa-{number}" for number in range(20)]
                 artifact = configure(client, tmp_path, *names)
-                runs = [client.deploy("sales", artifact=artifact).name]
-                assert client.wait(runs[0], timeout=SECONDS).state == Run.STATE_SUCCEEDED
-                assert [len(list(client.solutions(name))) > 0 for name in names] == [True] * 20
+                run = client.deploy("sales", artifact=artifact)
+                with ThreadPoolExecutor(20) as pool:
+                    assert len({health.organization_id for health in pool.map(client.check, names)}) == 20
+                assert client.wait(run.name, timeout=SECONDS).state == Run.STATE_SUCCEEDED
                 assert len(psutil.Process(host.pid).children(recursive=True)) == 1
         assert [host.stop() for host in hosts] == [0, 0]
     finally:
