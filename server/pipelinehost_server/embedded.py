@@ -21,6 +21,8 @@ _ORIGIN = "http://embedded.invalid"
 """Where they are for the connector; it is never resolved."""
 _OPEN_SECONDS = 60.0
 _CLOSE_SECONDS = 10.0
+_END_SECONDS = 2.0
+"""How long after a broken connection the end of the process may be seen."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -136,32 +138,41 @@ class _Way(httpx.AsyncHTTPTransport):
         return await super().handle_async_request(request)
 
     async def open(self) -> None:
-        process = await self._embedded.running()
-        if self._open_in is process:
+        if self._open_in is await self._embedded.running():
             return
         async with self._turn:
-            if self._open_in is not process:
-                if wrong := await self._change("PUT", _OPEN_SECONDS):
+            for last in (False, False, True):
+                process = await self._embedded.running()
+                if self._open_in is process:
+                    return
+                try:
+                    wrong = await self._change("PUT", _OPEN_SECONDS)
+                except (httpx.TransportError, TimeoutError) as error:
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(_END_SECONDS):
+                            await process.wait()
+                    if not last and process.returncode is not None:
+                        continue  # with another one: opening again does no harm
+                    raise EnvironmentUnreachable(
+                        f"the process of the embedded environments gives no answer ({type(error).__name__}); "
+                        "the host's log may say why",
+                        operation="open",
+                    ) from error
+                if wrong:
                     raise EnvironmentUnreachable(
                         f"the file of the embedded environment cannot be opened: {wrong}", operation="open"
                     )
                 self._open_in = process
+                return
 
     async def aclose(self) -> None:
         if self._open_in is not None and self._open_in.returncode is None:
-            with contextlib.suppress(EnvironmentUnreachable):
+            with contextlib.suppress(httpx.TransportError, TimeoutError):
                 await self._change("DELETE", _CLOSE_SECONDS)
         await super().aclose()
 
     async def _change(self, method: str, seconds: float) -> str:
         """Open or close the environment; what is wrong, where something is."""
         request = httpx.Request(method, self._url, json=self._settings)
-        try:
-            async with asyncio.timeout(seconds):
-                return (await (await super().handle_async_request(request)).aread()).decode()
-        except (httpx.TransportError, TimeoutError) as error:
-            raise EnvironmentUnreachable(
-                f"the process of the embedded environments gives no answer ({type(error).__name__}); "
-                "the host's log may say why",
-                operation="open",
-            ) from error
+        async with asyncio.timeout(seconds):
+            return (await (await super().handle_async_request(request)).aread()).decode()

@@ -129,6 +129,20 @@ def test_killed_in_the_middle_of_an_import_it_starts_again_and_the_run_succeeds(
     assert "ended with -9: it starts again" in (host.folder / "log").read_text()
 
 
+def test_killed_before_it_has_opened_an_environment_it_starts_again(host: Host, tmp_path: Path) -> None:
+    with host.client() as client:
+        configure(client, tmp_path, "qa")
+    host.stop()
+    host.start()
+    with host.client() as client, ThreadPoolExecutor(1) as pool:
+        health = pool.submit(client.check, "qa")
+        until(lambda: len(psutil.Process(host.pid).children()) == 1)
+        first = host.beside()
+        first.kill()
+        assert health.result(SECONDS).reachable
+        assert host.beside().pid != first.pid
+
+
 def test_it_ends_with_a_host_that_is_killed_and_the_next_one_goes_on_at_once(
     host: Host, tmp_path: Path
 ) -> None:
