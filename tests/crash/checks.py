@@ -174,7 +174,7 @@ def store(record: Record, told: Mapping[str, Run], database: sqlite3.Connection)
     states = Counter(Run.State.Name(run.state).removeprefix("STATE_") for run in kept.values())
     return {
         "runs": len(kept),
-        "runs inside the host's process": sum("/inside-" in r.target_environment for r in kept.values()),
+        "runs in embedded environments": sum("/inside-" in r.target_environment for r in kept.values()),
         "states": dict(states),
         **{
             f"runs that were {words} for a time": sum(

@@ -67,7 +67,7 @@ class Lane(threading.Thread):
         seed: what its choices follow from.
         client: to the host.
         world: what all lanes share.
-        urls: where the environments outside the host's process are, by name.
+        urls: where the environments that are not embedded are, by name.
         record: told of everything.
         folder: for the packages that it sends.
         enough: asked before each journey.

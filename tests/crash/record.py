@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pipelinehost.v1.resources_pb2 import Gate
 
 INSIDE, OUTSIDE = "inside", "outside"
-"""Where environments live: in the host's process, or in one that survives it."""
+"""Where environments live: embedded, or in a process that survives the host."""
 
 
 @dataclass
