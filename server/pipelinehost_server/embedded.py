@@ -13,12 +13,15 @@ import tempfile
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from pathlib import Path
 
+import httpcore
 import httpx
 
 from pipelinehost_dataverse.webapi import EnvironmentUnreachable
 
 _ORIGIN = "http://embedded.invalid"
 """Where they are for the connector; it is never resolved."""
+_IDLE_SECONDS = 5.0
+"""How long a connection is kept for the next call; the process keeps it longer."""
 _OPEN_SECONDS = 60.0
 _CLOSE_SECONDS = 10.0
 _END_SECONDS = 2.0
@@ -126,7 +129,10 @@ class _Way(httpx.AsyncHTTPTransport):
     """The way to one environment, which is opened wherever the process is another one than before."""
 
     def __init__(self, embedded: Embedded, uds: str, url: str, settings: dict[str, object]) -> None:
-        super().__init__(uds=uds, verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))  # the default reads files
+        super().__init__(verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))  # the default reads files
+        self._pool = httpcore.AsyncConnectionPool(
+            uds=uds, network_backend=_Sockets(), max_connections=100, keepalive_expiry=_IDLE_SECONDS
+        )
         self._embedded = embedded
         self._url = url
         self._settings = settings
@@ -176,3 +182,51 @@ class _Way(httpx.AsyncHTTPTransport):
         request = httpx.Request(method, self._url, json=self._settings)
         async with asyncio.timeout(seconds):
             return (await (await super().handle_async_request(request)).aread()).decode()
+
+
+class _Sockets(httpcore.AsyncNetworkBackend):
+    """Connects with asyncio's own streams.
+
+    Those of anyio, for this sort of socket, log an error where a call is cancelled as its answer arrives.
+    """
+
+    async def connect_unix_socket(
+        self,
+        path: str,
+        timeout: float | None = None,  # noqa: ASYNC109  # as in its base
+        socket_options: object = None,
+    ) -> httpcore.AsyncNetworkStream:
+        try:
+            async with asyncio.timeout(timeout):
+                return _Stream(*await asyncio.open_unix_connection(path))
+        except OSError as error:
+            raise httpcore.ConnectError(str(error)) from error
+
+
+class _Stream(httpcore.AsyncNetworkStream):
+    """One connection. How long a call may take is decided by who makes it."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109  # likewise
+        try:
+            return await self._reader.read(max_bytes)
+        except OSError as error:
+            raise httpcore.ReadError(str(error)) from error
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109  # likewise
+        try:
+            self._writer.write(buffer)
+            await self._writer.drain()
+        except OSError as error:
+            raise httpcore.WriteError(str(error)) from error
+
+    async def aclose(self) -> None:
+        self._writer.close()
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
+
+    def get_extra_info(self, info: str) -> bool | None:
+        """Asked of an idle connection: one that can be read has ended."""
+        return self._reader.at_eof() if info == "is_readable" else None
