@@ -139,7 +139,7 @@ _NEWEST_SUCCESS = (
     tables.Run.select(tables.Run.frame)
     .where(_SUCCEEDED, tables.Run.stage == ANY, tables.Run.solution == ANY)
     .order_by(tables.Run.end_time.desc(), tables.Run.name.desc())
-    .limit(SQL("1"))
+    .limit(SQL("20"))
 )
 _NEWEST_SUCCESS_ANY = text(_NEWEST_SUCCESS)
 _NEWEST_SUCCESS_OF_VERSION = text(_NEWEST_SUCCESS.where(tables.Run.version == ANY))
@@ -553,18 +553,22 @@ class Reads:
         return self._one(_HAS_SUCCEEDED, stage, artifact) is not None
 
     def newest_success(self, stage: str, solution: str, version: str = "") -> resources_pb2.Run | None:
-        """The run of a solution to a stage that succeeded last; only of that version, where one is given."""
+        """The run of a solution to a stage that succeeded last; only of that version, where one is given.
+
+        Of the 20 that did so last by the clock, which may have been put back, the record tells the last one.
+        """
         if version:
-            frame = self._one(_NEWEST_SUCCESS_OF_VERSION, stage, solution, version)
-        else:
-            frame = self._one(_NEWEST_SUCCESS_ANY, stage, solution)
-        return None if frame is None else resources_pb2.Run.FromString(body(frame))
+            return self._last_of(_NEWEST_SUCCESS_OF_VERSION, stage, solution, version)
+        return self._last_of(_NEWEST_SUCCESS_ANY, stage, solution)
 
     def newest_success_in(self, environment: str, solution: str) -> resources_pb2.Run | None:
         """The run of a solution to an environment that succeeded last, of the 20 that were asked for last."""
-        rows = self._execute(_SUCCESSES_IN, (environment, solution)).fetchall()
+        return self._last_of(_SUCCESSES_IN, environment, solution)
+
+    def _last_of(self, query: str, *values: str) -> resources_pb2.Run | None:
+        rows = self._execute(query, values).fetchall()
         runs = [resources_pb2.Run.FromString(body(row[0])) for row in rows]
-        return max(runs, key=lambda run: (run.end_time.ToNanoseconds(), run.name), default=None)
+        return max(runs, key=lambda run: (run.revision, run.end_time.ToNanoseconds()), default=None)
 
     def held_by(self, environment: str) -> str | None:
         """Name of the run that has the environment now."""

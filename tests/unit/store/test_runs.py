@@ -240,6 +240,22 @@ async def test_what_has_succeeded(store: Store, make_run: MakeRun) -> None:
     assert store.reads.newest_success(stage, "Other") is None
 
 
+async def test_the_newest_success_is_the_last_in_the_record_though_the_clock_was_put_back(
+    store: Store, make_run: MakeRun, note: Note
+) -> None:
+    for version, at in (("1.0", 900), ("2.0", 100)):
+        run = make_run(version=version)
+        await store.write(lambda tx, run=run: tx.insert_run(run, events=[note("asked")]))  # type: ignore[misc]  # ruff's B023 wants the default, mypy cannot type it
+        run.state, run.end_time.seconds = Run.STATE_SUCCEEDED, at
+        last = await store.write(lambda tx, run=run: tx.save_run(run, [note("ended")], epoch=0))  # type: ignore[misc]  # as above
+    for found in (
+        store.reads.newest_success(last.stage, "Sales"),
+        store.reads.newest_success_in(last.target_environment, "Sales"),
+    ):
+        assert found is not None
+        assert (found.version, found.revision) == ("2.0", store.reads.last_sequence())
+
+
 async def test_what_belongs_to_a_run(store: Store) -> None:
     reads, run = store.reads, "runs/x"
     found = [Finding(code=f"F{i}", step=Step.KIND_VALIDATE if i % 2 else Step.KIND_IMPORT) for i in range(6)]
