@@ -15,8 +15,14 @@ from tests.crash.record import INSIDE, OUTSIDE, Record
 from tests.crash.world import GATED, HASTY, PIPELINES, Clock, passing
 
 from pipelinehost import Client
-from pipelinehost.errors import AlreadyExists, InvalidArgument, NotFound, PipelineHostError
-from pipelinehost.v1.resources_pb2 import Freeze
+from pipelinehost.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    PipelineHostError,
+)
+from pipelinehost.v1.resources_pb2 import Freeze, GateStatus
 
 T = TypeVar("T")
 _FAR = 60 * 10**9
@@ -114,7 +120,7 @@ class Freezer(threading.Thread):
         return self._random.choice(("", pipeline, f"{pipeline}/stages/{stage}"))
 
     def _hurry(self) -> None:
-        """Who waits for a time that a jump back has put off for a year goes on now."""
+        """Who waits for a time that a jump back has put off for a year goes on now, or is cancelled."""
         if not self._clock.jumps:
             return
         for run in self._told(lambda: list(self._client.runs("state = SCHEDULED"))):
@@ -124,6 +130,15 @@ class Freezer(threading.Thread):
                     self._told(lambda name=run.name: self._client.reschedule(name))  # type: ignore[misc]  # ruff's B023 wants the default
                 except PipelineHostError:  # it was cancelled, or goes on
                     continue
+        for run in self._told(lambda: list(self._client.runs("state = AWAITING_GATE"))):
+            waits = [s for s in run.gates if s.state == GateStatus.STATE_WAITING]
+            if (
+                run.pipeline.endswith(HASTY)
+                and waits[0].expire_time.ToNanoseconds() > self._clock.now() + _FAR
+            ):
+                self._record.count("gates that a jump has put off")
+                with contextlib.suppress(FailedPrecondition):  # it was decided
+                    self._told(lambda name=run.name: self._client.cancel(name))  # type: ignore[misc]  # as above
 
     def _local(self, seconds: float) -> str:
         at = datetime.fromtimestamp(self._clock.now() / 10**9 + seconds, UTC)

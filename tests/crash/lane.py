@@ -237,12 +237,12 @@ class Lane(threading.Thread):
         if self._random.random() < 0.4:
             self._ends(asked)
             return
-        asked.ends = {"EXPIRED GATE_EXPIRED", "SUCCEEDED"}
+        asked.ends = self._all({"EXPIRED GATE_EXPIRED", "SUCCEEDED"})
 
         def late(asked: Asked, run: Run) -> None:
             time.sleep(self._random.uniform(0, HASTE))
             if self._approve(asked, run, late=True):
-                asked.ends = {"SUCCEEDED"}
+                asked.ends = self._all({"SUCCEEDED"})
 
         self._ends(asked, late)
 
@@ -435,7 +435,7 @@ class Lane(threading.Thread):
 
     def _all(self, ends: set[str]) -> set[str]:
         """With what becomes of a run that waits for people while the clock jumps."""
-        return ends | ({"EXPIRED GATE_EXPIRED"} if self._world.clock.jumps else set())
+        return ends | ({"EXPIRED GATE_EXPIRED", "CANCELLED"} if self._world.clock.jumps else set())
 
     # What the journeys are made of.
 
