@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import base64
 import binascii
 import contextlib
@@ -13,6 +14,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -146,12 +148,17 @@ class _Host(HostProcess):
         super().__init__(folder, *options)
         (folder / "tmp").mkdir(parents=True)
         self._files = files
+        # By a short name: that of a socket in it has 107 bytes at most.
+        short = Path(tempfile.mkdtemp(prefix="canary-"))
+        atexit.register(shutil.rmtree, short, ignore_errors=True)
+        self._tmp = short / "tmp"
+        self._tmp.symlink_to((folder / "tmp").resolve())
 
     def environ(self) -> dict[str, str]:
         return {
             **super().environ(),
             "SSL_CERT_FILE": str(self._files.authority),
-            "TMPDIR": str(self.folder / "tmp"),
+            "TMPDIR": str(self._tmp),
         }
 
 

@@ -139,10 +139,11 @@ async def test_a_freeze_is_told_with_its_reason_first(host: Host, clock: Clock) 
     ), "an id stays as it is"
     assert remedy == "Deploy then, or let an administrator go through it with --override-reason."
     await lift(host)
-    await put(host, window(clock), window(clock, -HOUR, 2 * HOUR, name="freezes/z", reason="the fair"))
+    longer = window(clock, -HOUR, 2 * HOUR, name="freezes/z", reason="the fair")
+    await put(host, window(clock), longer)
     cause, remedy = await told()
     assert cause.startswith("qa is frozen by 2 freezes, of which freezes/z (the fair) ends last, until ")
-    end = datetime.fromisoformat(f"{local(clock() + 2 * HOUR)}+00:00").isoformat()
+    end = datetime.fromisoformat(f"{longer.end}+00:00").isoformat()
     assert remedy.startswith(f"Deploy with --at {end}, or ")
     await put(host, window(clock, 2 * HOUR, 3 * HOUR, name="freezes/next", reason="the count"))
     cause, remedy = await told()
