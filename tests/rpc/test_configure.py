@@ -407,6 +407,36 @@ def test_a_connection_that_was_made_at_a_kill_is_recorded_by_the_repeated_call(
     assert kinds(bed).count("CONNECTION_CREATED") == 1
 
 
+def test_a_connection_that_was_deleted_at_a_kill_is_recorded_by_the_repeated_call(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bed.environment("qa")
+    wanted = Connection(name="environments/qa/connections/mail", connector_id=OFFICE)
+    made = bed.call(
+        "CreateConnection", api.CreateConnectionRequest(environment="environments/qa", connection=wanted)
+    )
+    request = api.DeleteConnectionRequest(name=made.name, request_id="cut off")
+
+    async def killed(job: object) -> None:
+        raise OSError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bed.store, "write", killed)
+        with pytest.raises(errors.Internal):
+            bed.call("DeleteConnection", request)
+    bed.stop()
+    bed.start()
+    listed = bed.call("ListConnections", api.ListConnectionsRequest(environment="environments/qa"))
+    assert not listed.connections
+    for _ in range(2):
+        bed.call("DeleteConnection", request)
+    assert bed.events()[-1].connection == made
+    assert kinds(bed).count("CONNECTION_DELETED") == 1
+    for name in (made.name, "environments/qa/connections/never"):
+        with pytest.raises(errors.NotFound):
+            bed.call("DeleteConnection", api.DeleteConnectionRequest(name=name))
+
+
 def test_what_is_in_use_is_not_deleted(idle: Bed) -> None:
     run = idle.call(
         "Deploy",

@@ -15,7 +15,7 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 
 from pipelinehost import names
-from pipelinehost.errors import AlreadyExists, FailedPrecondition, PermissionDenied, Violation
+from pipelinehost.errors import AlreadyExists, FailedPrecondition, NotFound, PermissionDenied, Violation
 from pipelinehost.v1 import pipeline_host_pb2 as api
 from pipelinehost.v1.errors_pb2 import ErrorReason
 from pipelinehost.v1.resources_pb2 import (
@@ -425,12 +425,8 @@ class PipelineHost:
         """The connection that is wanted, if it was made by a call that did not come to record it."""
         if not wanted.name:
             return None
-        newest, _ = self._reads.page(
-            "event", where=[("subject", "=", wanted.name)], order=("sequence", True), limit=1
-        )
-        if any(
-            e.kind == Event.KIND_CONNECTION_CREATED for e in api.ListEventsResponse.FromString(newest).events
-        ):
+        last = self._reads.last_event_about(wanted.name)
+        if last is not None and last.kind == Event.KIND_CONNECTION_CREATED:
             return None
         display_name = wanted.display_name or names.slug(wanted.name)
         for found in await self._environments.connections(environment):
@@ -445,14 +441,22 @@ class PipelineHost:
     async def delete_connection(self, request: api.DeleteConnectionRequest, caller: Caller) -> Empty:
         """Deletes a connection of an embedded environment."""
         slug, _ = names.parse("connection", request.name)
+        environment = _environment(self._reads, names.environment(slug)).name
         if request.validate_only:
-            _environment(self._reads, names.environment(slug))
             return Empty()
         once = self.once(request, caller)
         async with self._connecting:
             if once.recall(self._reads) is not None:
                 return Empty()
-            gone = await self._environments.delete_connection(request.name)
+            try:
+                gone = await self._environments.delete_connection(request.name)
+            except NotFound:
+                # A call that did not come to record it may have deleted what the record still has.
+                last = self._reads.last_event_about(request.name)
+                if last is None or last.kind != Event.KIND_CONNECTION_CREATED:
+                    raise
+                _environment(self._reads, environment)
+                gone = last.connection
 
             def job(tx: Transaction) -> Empty:
                 tx.append(_event(Event.KIND_CONNECTION_DELETED, caller, request.name, connection=gone))
@@ -835,10 +839,10 @@ def _require_free(reads: Reads, caller: Caller, pipeline: str) -> None:
     """Keeps the name of a deleted pipeline for whose it was: its runs, packages and events go with it."""
     if caller.administrator:
         return
-    last, _ = reads.page("event", where=[("subject", "=", pipeline)], order=("sequence", True), limit=1)
+    last = reads.last_event_about(pipeline)
     runs, _ = reads.page("run", where=[("pipeline", "=", pipeline)], limit=1)
-    owners = {event.pipeline.owner for event in api.ListEventsResponse.FromString(last).events}
-    if (last or runs) and owners.isdisjoint(caller.principals):
+    owner = last.pipeline.owner if last is not None else ""
+    if (last or runs) and owner not in caller.principals:
         raise AlreadyExists(
             ErrorReason.ERROR_REASON_RESOURCE_EXISTS,
             f"{pipeline} was deleted, and its runs are kept under that name",

@@ -299,6 +299,12 @@ _EVENTS_AFTER = text(
     .order_by(tables.Event.sequence)
     .limit(ANY)
 )
+_LAST_ABOUT = text(
+    tables.Event.select(tables.Event.frame)
+    .where(tables.Event.subject == ANY)
+    .order_by(tables.Event.sequence.desc())
+    .limit(SQL("1"))
+)
 _EVENT_HASH = text(tables.Event.select(tables.Event.hash).where(tables.Event.sequence == ANY))
 _FIRST_SEQUENCE = text(tables.Event.select(fn.COALESCE(fn.MIN(tables.Event.sequence), SQL("1"))))
 _FIRST_SINCE = text(tables.Event.select(fn.MIN(tables.Event.sequence)).where(tables.Event.time >= ANY))
@@ -755,6 +761,11 @@ class Reads:
         """At most ``limit`` events about a run after a sequence, in order."""
         rows = self._execute(_EVENTS_OF_RUN, (run, after_sequence, limit)).fetchall()
         return [resources_pb2.Event.FromString(body(row[0])) for row in rows]
+
+    def last_event_about(self, subject: str) -> resources_pb2.Event | None:
+        """What happened last to something, whether it is there or not; ``None`` if nothing is recorded."""
+        frame = self._one(_LAST_ABOUT, subject)
+        return None if frame is None else resources_pb2.Event.FromString(body(frame))
 
     def events_after(self, after_sequence: int, limit: int) -> list[resources_pb2.Event]:
         """At most ``limit`` events after a sequence, in order."""
