@@ -202,6 +202,7 @@ def test_an_etag_lets_no_change_be_lost(sales: Bed) -> None:
 
 def test_validate_only_checks_everything_and_changes_nothing(sales: Bed) -> None:
     sales.pipeline("other")
+    sales.environment("far", url="http://127.0.0.1:1")
     before = sales.snapshot()
     created = sales.call(
         "CreatePipeline", api.CreatePipelineRequest(pipeline=pipeline(), validate_only=True, request_id="a")
@@ -246,6 +247,25 @@ def test_validate_only_checks_everything_and_changes_nothing(sales: Bed) -> None
             "DeleteEnvironment",
             api.DeleteEnvironmentRequest(name="environments/qa", validate_only=True),
             errors.FailedPrecondition,
+        ),
+        (
+            "CreateConnection",
+            api.CreateConnectionRequest(
+                environment="environments/far",
+                connection=Connection(connector_id=OFFICE),
+                validate_only=True,
+            ),
+            errors.FailedPrecondition,
+        ),
+        (
+            "DeleteConnection",
+            api.DeleteConnectionRequest(name="environments/far/connections/mail", validate_only=True),
+            errors.FailedPrecondition,
+        ),
+        (
+            "DeleteConnection",
+            api.DeleteConnectionRequest(name="environments/qa/connections/none", validate_only=True),
+            errors.NotFound,
         ),
         (
             "DeletePipeline",

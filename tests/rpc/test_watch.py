@@ -277,7 +277,7 @@ def test_a_watcher_who_does_not_read_is_let_go(idle: Bed, monkeypatch: pytest.Mo
     deadline = time.monotonic() + 40
     streams = idle.host._guard._streams  # type: ignore[union-attr]  # it has started
     while streams and time.monotonic() < deadline:
-        # grpc takes as much as it thinks a fast connection holds, before anybody reads: more on a fast machine.
+        # grpc takes as much as it thinks a fast connection holds, before anybody reads: the more the faster.
         if not any(s.writing_since for s in streams):
             idle.thread.run(flood(), 60)
         time.sleep(0.05)

@@ -37,7 +37,7 @@ from pipelinehost_server.api.watch import Watch
 from pipelinehost_server.config import Config
 from pipelinehost_server.deployment import Deployment, Environments
 from pipelinehost_server.deployment.asked import stage_named
-from pipelinehost_server.deployment.environments import as_host_error
+from pipelinehost_server.deployment.environments import as_host_error, require_embedded
 from pipelinehost_server.deployment.identities import credential_key
 from pipelinehost_server.store import Once, Reach, Reads, Store, Transaction
 
@@ -400,7 +400,7 @@ class PipelineHost:
             chosen = hashlib.sha256(f"{caller.name}\0{request.request_id}".encode()).hexdigest()[:32]
             wanted.name = names.connection(request.environment, chosen)
         if request.validate_only:
-            _environment(self._reads, request.environment, "environment")
+            require_embedded(_environment(self._reads, request.environment, "environment"))
             return wanted
         # The environment is no part of the store's transaction: one at a time, asked once per request.
         async with self._connecting:
@@ -441,8 +441,8 @@ class PipelineHost:
     async def delete_connection(self, request: api.DeleteConnectionRequest, caller: Caller) -> Empty:
         """Deletes a connection of an embedded environment."""
         slug, _ = names.parse("connection", request.name)
-        environment = _environment(self._reads, names.environment(slug)).name
         if request.validate_only:
+            await self._environments.connection(request.name)
             return Empty()
         once = self.once(request, caller)
         async with self._connecting:
@@ -455,7 +455,7 @@ class PipelineHost:
                 last = self._reads.last_event_about(request.name)
                 if last is None or last.kind != Event.KIND_CONNECTION_CREATED:
                     raise
-                _environment(self._reads, environment)
+                _environment(self._reads, names.environment(slug))
                 gone = last.connection
 
             def job(tx: Transaction) -> Empty:

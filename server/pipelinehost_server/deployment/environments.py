@@ -438,7 +438,7 @@ class Environments:
             PipelineHostError: no such environment, not an embedded one, or it refused.
         """
         environment, api = await self.named(name)
-        self._require_embedded(environment)
+        require_embedded(environment)
         try:
             made = await api.create_connection(
                 connection.connector_id,
@@ -449,28 +449,38 @@ class Environments:
             raise as_host_error(error, environment) from error
         return _connection(environment, made)
 
-    async def delete_connection(self, connection_name: str) -> Connection:
-        """Delete a connection of an embedded environment; gives what was deleted.
+    async def connection(self, connection_name: str) -> Connection:
+        """A connection of an embedded environment.
 
         Raises:
             PipelineHostError: no such connection or environment, not an embedded one, or it refused.
         """
-        slug, connection_id = names.parse("connection", connection_name)
-        environment, api = await self.named(names.environment(slug))
-        self._require_embedded(environment)
+        slug, _ = names.parse("connection", connection_name)
+        environment = self._record(names.environment(slug))
+        require_embedded(environment)
+        for found in await self.connections(environment.name):
+            if found.name == connection_name:
+                return found
+        raise NotFound(
+            ErrorReason.ERROR_REASON_RESOURCE_NOT_FOUND,
+            f"{rules.title(environment)} has no connection {names.slug(connection_name)}.",
+            remedy="List them with `pipelinehost connection list`.",
+            metadata={"resource": connection_name},
+        )
+
+    async def delete_connection(self, connection_name: str) -> Connection:
+        """Delete a connection of an embedded environment; gives what was deleted.
+
+        Raises:
+            PipelineHostError: see ``connection``.
+        """
+        found = await self.connection(connection_name)
+        environment, api = await self.named(names.environment(names.parse("connection", found.name)[0]))
         try:
-            found = next((c for c in await api.connections() or () if c.id == connection_id), None)
-            if found is None:
-                raise NotFound(
-                    ErrorReason.ERROR_REASON_RESOURCE_NOT_FOUND,
-                    f"{rules.title(environment)} has no connection {connection_id}.",
-                    remedy="List them with `pipelinehost connection list`.",
-                    metadata={"resource": connection_name},
-                )
-            await api.delete_connection(found.id)
+            await api.delete_connection(names.slug(found.name))
         except DataverseError as error:
             raise as_host_error(error, environment) from error
-        return _connection(environment, found)
+        return found
 
     async def close(self) -> None:
         """Close all connectors and files; what environments have accepted goes on when they are opened."""
@@ -483,14 +493,20 @@ class Environments:
         _, api = self._open.pop(key)
         await api.aclose()
 
-    def _require_embedded(self, environment: Environment) -> None:
-        if environment.url:
-            raise FailedPrecondition(
-                ErrorReason.ERROR_REASON_NOT_EMBEDDED,
-                f"{rules.title(environment)} is not an embedded environment.",
-                remedy="Create the connection in Power Apps, in that environment; then use its id.",
-                metadata={"resource": environment.name},
-            )
+
+def require_embedded(environment: Environment) -> None:
+    """Lets a connection be created or deleted where the host may do that.
+
+    Raises:
+        FailedPrecondition: the environment is not an embedded one.
+    """
+    if environment.url:
+        raise FailedPrecondition(
+            ErrorReason.ERROR_REASON_NOT_EMBEDDED,
+            f"{rules.title(environment)} is not an embedded environment.",
+            remedy="Create the connection in Power Apps, in that environment; then use its id.",
+            metadata={"resource": environment.name},
+        )
 
 
 def _twin(reads: Reads, environment: Environment, organization_id: str) -> Environment | None:
