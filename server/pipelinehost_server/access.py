@@ -231,7 +231,7 @@ class Access:
         self._pepper = hmac.digest(secret, b"bearer tokens", "sha256")
         self._issuer = issuer
         self._known: dict[bytes, tuple[Caller, float]] = {}
-        self._known_as_of = self._told_of = store.rights_changed
+        self._known_as_of = self._told_of = store.reads.rights_changed
         self._listeners: list[Callable[[], None]] = []
         store.listen(self._on_events)
 
@@ -240,14 +240,14 @@ class Access:
         self._listeners.append(callback)
 
     def _on_events(self, events: Sequence[Event]) -> None:
-        if self._told_of != self._store.rights_changed:
-            self._told_of = self._store.rights_changed
+        if self._told_of != self._store.reads.rights_changed:
+            self._told_of = self._store.reads.rights_changed
             for listener in self._listeners:
                 listener()
 
     def _known_now(self) -> dict[bytes, tuple[Caller, float]]:
         """The callers that were identified since rights last changed, each with its end."""
-        as_of = self._store.rights_changed
+        as_of = self._store.reads.rights_changed
         _AS_OF.set(as_of)
         if as_of != self._known_as_of or len(self._known) >= KNOWN:
             self._known.clear()
@@ -350,7 +350,7 @@ class Access:
                 _relate(reads or self._store.reads, caller, relation, name, field)
 
     def again(self, caller_: Caller, method: str, request: Message) -> Callable[[Reads], None]:
-        """What decides the same once more within a transaction, as of its own writes.
+        """What decides the same once more, as of a transaction's own writes or of what is committed by then.
 
         Where no rights have changed since the caller of this call was identified, the guard's decision holds.
         """
@@ -359,7 +359,7 @@ class Access:
         def decide(reads: Reads) -> None:
             if time.time() >= caller_.until:
                 raise unknown()
-            if isinstance(reads, Transaction) and reads.rights_changed <= as_of:
+            if reads.rights_changed <= as_of:
                 return
             fresh = _again(reads, caller_)
             if fresh is None:
@@ -387,7 +387,7 @@ class Access:
 
         def sees(subject: str) -> bool:
             nonlocal as_of, fresh
-            if (now := self._store.rights_changed) != as_of:
+            if (now := self._store.reads.rights_changed) != as_of:
                 fresh, as_of = self.still(caller_), now
                 self.check(fresh, method)
             return fresh.administrator or self._store.reads.sees_events_about(subject, fresh.principals)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from tests.rpc.conftest import DEVELOPMENT, Bed, package, parts, pipeline
 from pipelinehost import errors
 from pipelinehost.v1 import artifacts_pb2 as artifacts_api
 from pipelinehost.v1 import pipeline_host_pb2 as api
-from pipelinehost.v1.resources_pb2 import Gate, Pipeline, Principal, Run, Share, Stage
+from pipelinehost.v1.resources_pb2 import Connection, Gate, Pipeline, Principal, Run, Share, Stage
 from pipelinehost_server.api import guard
 
 SALES = "pipelines/sales"
@@ -149,6 +152,56 @@ def test_a_stream_ends_when_its_token_expires(town: Town, monkeypatch: pytest.Mo
     with pytest.raises(grpc.RpcError) as ended:
         list(stream)
     assert ended.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+MAIL = Connection(
+    name="environments/qa/connections/mail", connector_id="/providers/Microsoft.PowerApps/apis/shared_sql"
+)
+WAITS: dict[str, tuple[str, Any]] = {
+    "create": (
+        "CreateConnection",
+        api.CreateConnectionRequest(environment="environments/qa", connection=MAIL),
+    ),
+    "delete": ("DeleteConnection", api.DeleteConnectionRequest(name=MAIL.name)),
+    "take": ("TakeOverEnvironment", api.TakeOverEnvironmentRequest(name="environments/far", reason="mine")),
+}
+
+
+@pytest.mark.parametrize("what", WAITS)
+def test_who_loses_the_right_while_waiting_their_turn_does_nothing(
+    what: str, town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of these calls at a time is with an environment; others wait, for minutes where that is slow."""
+    eve = town.person("eve", "ADMINISTRATOR")
+    town.environment("far", url="http://127.0.0.1:1")
+    if what == "delete":
+        town.call(*WAITS["create"])
+    environments, going_on = town.host._environments, threading.Event()
+    assert environments is not None
+    begun, asked = threading.Event(), list[str]()
+
+    async def slow(*arguments: Any) -> Connection:
+        asked.append(str(arguments))
+        begun.set()
+        await asyncio.to_thread(going_on.wait, 10)
+        return Connection(name="environments/lab/connections/other")
+
+    for method in ("create_connection", "delete_connection", "take_over"):
+        monkeypatch.setattr(environments, method, slow)
+    other = api.CreateConnectionRequest(
+        environment="environments/lab", connection=Connection(connector_id="x")
+    )
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(town.call, "CreateConnection", other)
+        assert begun.wait(10)
+        second = threads.submit(town.call, *WAITS[what], token=eve)
+        time.sleep(0.3)
+        town.update("eve", role=Principal.ROLE_MAKER)
+        going_on.set()
+        first.result(10)
+        with pytest.raises(errors.PermissionDenied):
+            second.result(10)
+    assert len(asked) == 1
 
 
 def gates(*asked: Gate) -> list[Stage]:

@@ -128,14 +128,6 @@ class Store:
         result: T = await self._writer.submit(job)
         return result
 
-    @property
-    def rights_changed(self) -> int:
-        """How often what anybody may do has changed since the store was opened.
-
-        It is there before the writer of the change goes on: so what was found out at another count is old.
-        """
-        return self._writer.rights_changed
-
     def snapshot(self) -> Snapshot:
         """The record as it is now, to be read off the loop; whoever takes it closes it."""
         snapshot = Snapshot(self._path)

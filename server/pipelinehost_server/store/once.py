@@ -33,15 +33,14 @@ class Once:
     """Raises unless the caller may do this, as of the store that it is given."""
 
     def recall(self, store: Reads) -> bytes | None:
-        """The answer to this request, if it was done before; in a transaction, first whether it may be done.
+        """The answer to this request, if it was done before; but first whether it may be done by now.
 
         Raises:
             PermissionDenied: the caller has lost the right since the call began; or else, as the rights tell,
             NotFound: the caller has, and may not even see it.
             AlreadyExists: the id was used for another request.
         """
-        # The committed state is what the call was let in by; a transaction may see rights that changed since.
-        if self.require is not None and isinstance(store, Transaction):
+        if self.require is not None:
             self.require(store)
         seen = store.recall(self.principal, self.request_id) if self.request_id else None
         if seen is None:

@@ -500,6 +500,14 @@ class Reads:
         connection: sqlite3.Connection = database.connection()  # type: ignore[no-untyped-call]  # stubs
         self._execute: Callable[[str, Sequence[object]], sqlite3.Cursor] = connection.execute
 
+    @property
+    def rights_changed(self) -> int:
+        """How often what anybody may do has changed since the store was opened.
+
+        A commit counts before whoever wrote it goes on: what was found out at another count is old.
+        """
+        raise NotImplementedError
+
     def _one(self, sql: str, *values: object) -> Any:
         """The first column of the first row, or ``None``."""
         row = self._execute(sql, values).fetchone()
@@ -874,6 +882,11 @@ class Committed(Reads):
         self._rights_changed = rights_changed
         self._as_of = -1
         self._said: dict[tuple[object, ...], Any] = {}
+
+    @property
+    def rights_changed(self) -> int:
+        """As of every store; committed ones only."""
+        return self._rights_changed()
 
     def _since_change(self) -> dict[tuple[object, ...], Any]:
         as_of = self._rights_changed()

@@ -177,6 +177,9 @@ class Transaction(Reads):
     Messages are stamped in place and returned. ``appended`` holds the batch's events so far.
     """
 
+    rights_changed = 0
+    """As of every store, and what the batch has changed so far."""
+
     def __init__(self, database: SqliteDatabase) -> None:
         super().__init__(database)
         head = self._execute(_HEAD, ()).fetchone()
@@ -190,8 +193,6 @@ class Transaction(Reads):
         self.appended: list[resources_pb2.Event] = []
         self.peer = ""
         """From where the caller of the job calls."""
-        self.rights_changed = 0
-        """How often what anybody may do has changed since the store was opened."""
 
     def mark(self) -> tuple[int, bytes, int, int]:
         """Where the record ends now, for :meth:`back_to`."""
