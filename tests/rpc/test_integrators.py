@@ -54,7 +54,9 @@ def program(bed: Bed, folder: Path, text: str, *arguments: str) -> Iterator[Path
     file.write_text(text, "utf-8")
     command = [sys.executable, str(file), str(bed.host.address), bed.board, *arguments]  # type: ignore[attr-defined]  # set by the fixture
     with log.open("ab") as errors:
-        process = subprocess.Popen(command, stderr=errors, env={**os.environ, "PYTHONWARNINGS": "error"})
+        # grpc tells of a server that leaves, at times.
+        environ = {**os.environ, "PYTHONWARNINGS": "error", "GRPC_VERBOSITY": "ERROR"}
+        process = subprocess.Popen(command, stderr=errors, env=environ)
         try:
             yield log
             assert process.poll() is None, log.read_text()

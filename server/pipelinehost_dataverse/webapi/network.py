@@ -45,6 +45,7 @@ def is_loopback(host: str) -> bool:
     return address.is_loopback and (address.version == 4 or str(address) == "::1")
 
 
+@functools.lru_cache(8192)  # a new environment is compared with all that there are
 def environment_address(text: str, *, anywhere: bool = False) -> httpx.URL:
     """Read the address of an environment, without a slash at its end.
 

@@ -93,6 +93,7 @@ from pipelinehost_server.encryption import Encryption
 from pipelinehost_server.store import Once, Reads, Store, Transaction
 
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
+_TEN_BITS = [one + other for one in _CROCKFORD for other in _CROCKFORD]
 
 
 class Deployment:
@@ -670,4 +671,4 @@ def _description(solution: Solution, settings: Sequence[Setting]) -> DescribeSol
 def new_run_id() -> str:
     """26 characters that sort by time: 48 bits of milliseconds and 80 random bits, in Crockford's base 32."""
     number = time.time_ns() // 1_000_000 << 80 | int.from_bytes(os.urandom(10))
-    return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))
+    return "".join([_TEN_BITS[number >> shift & 1023] for shift in range(120, -1, -10)])

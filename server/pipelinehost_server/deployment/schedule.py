@@ -95,9 +95,10 @@ def override(tx: Transaction, run: Run, reason: str, caller: str, now: int) -> l
     Returns:
         What the record is told of it.
     """
-    run.override_reason = reason
+    before, run.override_reason = run.override_reason, reason
     if not reason:
-        tx.delete_outputs(run.name, [OVERRIDE])
+        if before:
+            tx.delete_outputs(run.name, [OVERRIDE])
         return []
     tx.put_output(run.name, OVERRIDE, caller.encode())
     now = max(now, run.schedule_time.ToNanoseconds())

@@ -173,7 +173,8 @@ class EnvironmentHeld(Exception):
 class Transaction(Reads):
     """Changes that are committed together, or not at all.
 
-    A job must not keep it, and must have no effect but through it: after a failed commit it may run again.
+    A job must not keep it, and must have no effect but through it: it runs again after another of its batch
+    has failed in the middle.
     Messages are stamped in place and returned. ``appended`` holds the batch's events so far.
     """
 
