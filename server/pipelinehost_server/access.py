@@ -310,8 +310,8 @@ class Access:
         Raises:
             Unauthenticated: nobody can sign in as this caller any more, or not with that token.
         """
-        fresh = _again(self._store.reads, caller_)
-        if fresh is None or time.time() >= fresh.until:
+        fresh = renewed(self._store.reads, caller_)
+        if time.time() >= fresh.until:
             raise unknown()
         return fresh
 
@@ -504,6 +504,18 @@ def _again(reads: Reads, caller_: Caller) -> Caller | None:
         found = _of_identity(reads, caller_.identity, caller_.until)
         return found if found is not None and found.name == caller_.name else None
     return caller(reads, caller_.name)
+
+
+def renewed(reads: Reads, caller_: Caller) -> Caller:
+    """The caller with the rights that it has by now, for what a job decides beyond the policy.
+
+    Raises:
+        Unauthenticated: nobody signs in any more with what the call came with.
+    """
+    fresh = _again(reads, caller_)
+    if fresh is None:
+        raise unknown()
+    return fresh
 
 
 def people(reads: Reads, name: str) -> set[str] | None:

@@ -17,7 +17,7 @@ from tests.rpc.conftest import DEVELOPMENT, Bed, package, parts, pipeline
 from pipelinehost import errors
 from pipelinehost.v1 import artifacts_pb2 as artifacts_api
 from pipelinehost.v1 import pipeline_host_pb2 as api
-from pipelinehost.v1.resources_pb2 import Connection, Gate, Pipeline, Principal, Run, Share, Stage
+from pipelinehost.v1.resources_pb2 import Connection, Gate, Pipeline, Principal, Run, Share, SignIn, Stage
 from pipelinehost_server.api import guard
 
 SALES = "pipelines/sales"
@@ -202,6 +202,50 @@ def test_who_loses_the_right_while_waiting_their_turn_does_nothing(
         with pytest.raises(errors.PermissionDenied):
             second.result(10)
     assert len(asked) == 1
+
+
+CREATES: dict[str, dict[str, Any]] = {
+    "for somebody else": {"owner": "principals/ada", "development_environments": []},
+    "in others' environments": {},
+    "with an identity": {
+        "stages": [
+            Stage(
+                name="pipelines/new/stages/qa",
+                environment="environments/lab",
+                sign_in=SignIn(method=SignIn.METHOD_DEVELOPER),
+            )
+        ]
+    },
+}
+
+
+@pytest.mark.parametrize("what", CREATES)
+def test_an_administrator_who_is_none_when_the_job_runs_gets_nothing_of_one(
+    what: str, town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a maker Mallory may create pipelines, so that her role alone does not end the call."""
+    town.update("mallory", role=Principal.ROLE_ADMINISTRATOR)
+    wanted = lab("new")
+    for field, value in CREATES[what].items():
+        wanted.ClearField(field)
+        wanted.MergeFrom(Pipeline(**{field: value}))
+    if what == "in others' environments":
+        wanted.stages[0].environment = "environments/qa"
+    real = town.store.write
+
+    async def overtaken(job: Any) -> Any:
+        monkeypatch.undo()
+        await real(lambda tx: tx.put_principal(maker))
+        return await real(job)
+
+    maker = town.call("GetPrincipal", api.GetPrincipalRequest(name="principals/mallory"))
+    maker.role = Principal.ROLE_MAKER
+    monkeypatch.setattr(town.store, "write", overtaken)
+    with pytest.raises((errors.PermissionDenied, errors.InvalidArgument, errors.FailedPrecondition)) as told:
+        town.call("CreatePipeline", api.CreatePipelineRequest(pipeline=wanted), token=town.mallory)
+    assert "administrator" in told.value.message
+    with pytest.raises(errors.NotFound):
+        town.call("GetPipeline", api.GetPipelineRequest(name="pipelines/new"))
 
 
 def gates(*asked: Gate) -> list[Stage]:

@@ -29,8 +29,17 @@ from pipelinehost.v1.resources_pb2 import (
     Run,
 )
 from pipelinehost_dataverse.webapi import DataverseError
-from pipelinehost_server import access, rules
-from pipelinehost_server.access import HIDDEN_RUN, Access, Caller, absent, people, reach, require_twin
+from pipelinehost_server import rules
+from pipelinehost_server.access import (
+    HIDDEN_RUN,
+    Access,
+    Caller,
+    absent,
+    people,
+    reach,
+    renewed,
+    require_twin,
+)
 from pipelinehost_server.api import configure, listing
 from pipelinehost_server.api.record import Record
 from pipelinehost_server.api.watch import Watch
@@ -483,28 +492,23 @@ class PipelineHost:
         """Creates a pipeline."""
         wanted = configure.cleaned(request.pipeline)
         wanted.owner = wanted.owner or caller.name
-        fields = configure.pipeline_violations(wanted)
-        if not caller.administrator and wanted.owner not in caller.principals:
-            fields.append(
-                Violation("pipeline.owner", "only an administrator may create a pipeline for somebody else")
-            )
         once = self.once(request, caller)
 
         def decide(reads: Reads) -> Pipeline:
-            _require_administrator(caller, None, wanted)
-            _require_webhooks(reads, caller, wanted, Pipeline())
+            now = renewed(reads, caller)
+            _require_administrator(now, None, wanted)
+            _require_webhooks(now, Pipeline(), wanted)
             configure.refuse(
                 [
-                    *fields,
+                    *configure.pipeline_violations(wanted),
+                    *_foreign_owner(now, wanted),
                     *configure.approval_violations(wanted, None, partial(people, reads)),
                     *configure.stage_sign_ins(wanted, reads.environment),
                 ],
-                configure.pipeline_preconditions(
-                    self._config, wanted, _usable(reads, caller), reads.principal
-                ),
+                configure.pipeline_preconditions(self._config, wanted, _usable(reads, now), reads.principal),
             )
             _require_new(reads.pipeline(wanted.name))
-            _require_free(reads, caller, wanted.name)
+            _require_free(reads, now, wanted.name)
             return _copy(wanted)
 
         def job(tx: Transaction) -> Pipeline:
@@ -526,22 +530,22 @@ class PipelineHost:
         once = self.once(request, caller)
 
         def decide(reads: Reads) -> Pipeline:
-            stored = _pipeline(reads, name, "pipeline.name")
+            now, stored = renewed(reads, caller), _pipeline(reads, name, "pipeline.name")
             configure.require_etag(request.pipeline.etag, stored)
             fresh, found = configure.merged(stored, request.pipeline, request.update_mask)
             fresh.owner = fresh.owner or stored.owner
             if (fresh.owner, [*fresh.shares]) != (stored.owner, [*stored.shares]):
-                _require_owner(reads, caller, name)
-            _require_gates(reads, caller, stored, fresh)
-            _require_administrator(caller, stored, fresh)
-            _require_webhooks(reads, caller, fresh, stored)
+                _require_owner(reads, now, name)
+            _require_gates(now, stored, fresh)
+            _require_administrator(now, stored, fresh)
+            _require_webhooks(now, stored, fresh)
             found += configure.pipeline_violations(fresh)
             found += configure.approval_violations(fresh, stored, partial(people, reads))
             found += configure.stage_sign_ins(fresh, reads.environment)
             configure.refuse(
                 found,
                 configure.pipeline_preconditions(
-                    self._config, fresh, _usable(reads, caller, stored), reads.principal
+                    self._config, fresh, _usable(reads, now, stored), reads.principal
                 ),
             )
             return fresh
@@ -758,6 +762,12 @@ def _require_administrator(caller: Caller, before: Pipeline | None, after: Pipel
         )
 
 
+def _foreign_owner(caller: Caller, wanted: Pipeline) -> list[Violation]:
+    if caller.administrator or wanted.owner in caller.principals:
+        return []
+    return [Violation("pipeline.owner", "only an administrator may create a pipeline for somebody else")]
+
+
 def _require_owner(reads: Reads, caller: Caller, pipeline: str) -> None:
     if reach(reads, caller, pipeline) < Reach.OWN:
         raise PermissionDenied(
@@ -767,14 +777,12 @@ def _require_owner(reads: Reads, caller: Caller, pipeline: str) -> None:
         )
 
 
-def _require_gates(reads: Reads, caller: Caller, stored: Pipeline, fresh: Pipeline) -> None:
+def _require_gates(caller: Caller, stored: Pipeline, fresh: Pipeline) -> None:
     """Lets nobody but administrators weaken the approvals that an existing stage asks for.
 
     Whoever changes a pipeline also deploys through it, and nobody approves their own request.
     """
-    weaker = rules.weakened_gates(stored, fresh)
-    now = access.caller(reads, caller.name) if weaker else caller
-    if weaker and (now is None or not now.administrator):
+    if not caller.administrator and (weaker := rules.weakened_gates(stored, fresh)):
         raise PermissionDenied(
             ErrorReason.ERROR_REASON_PERMISSION_DENIED,
             f"{caller.name} may change {stored.name}, and may not weaken its approvals: {'; '.join(weaker)}",
@@ -783,7 +791,7 @@ def _require_gates(reads: Reads, caller: Caller, stored: Pipeline, fresh: Pipeli
         )
 
 
-def _require_webhooks(reads: Reads, caller: Caller, fresh: Pipeline, stored: Pipeline) -> None:
+def _require_webhooks(caller: Caller, stored: Pipeline, fresh: Pipeline) -> None:
     """Lets only administrators say whom the host tells; others leave the webhook of a gate as it is."""
 
     def told(pipeline: Pipeline) -> dict[tuple[str, Gate.Kind], str]:
@@ -791,8 +799,7 @@ def _require_webhooks(reads: Reads, caller: Caller, fresh: Pipeline, stored: Pip
 
     before = told(stored)
     changed = [at for at, webhook in told(fresh).items() if webhook != before.get(at, "")]
-    now = access.caller(reads, caller.name) if changed else None
-    if changed and (now is None or not now.administrator):
+    if changed and not caller.administrator:
         stage, kind = changed[0]
         raise PermissionDenied(
             ErrorReason.ERROR_REASON_PERMISSION_DENIED,
