@@ -24,6 +24,7 @@ from pipelinehost import names
 from pipelinehost.errors import NotFound, PermissionDenied, Unauthenticated
 from pipelinehost.v1.errors_pb2 import ErrorReason
 from pipelinehost.v1.resources_pb2 import Artifact, Event, Freeze, Identity, Principal, Run, Token
+from pipelinehost_server import rules
 from pipelinehost_server.issuer import Issuer, NotAccepted
 from pipelinehost_server.store import VISIBLE, Kind, Operator, Reach, Reads, Store, Transaction, identity_key
 
@@ -644,7 +645,7 @@ def _relate(reads: Reads, caller: Caller, relation: Relation, name: str, field: 
         case "freezes":
             names.parse("freeze", name, field)
             freeze = reads.freeze(name)
-            pipeline = "/".join(freeze.scope.split("/")[:2]) if freeze is not None else ""
+            pipeline = rules.frozen_pipeline(freeze) if freeze is not None else ""
             found = reach(reads, caller, pipeline) if pipeline else 0
             sees = found > 0 or (freeze is not None and not pipeline)
             allowed = sees

@@ -9,7 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from pipelinehost import names
 from pipelinehost.errors import Violation, reason_name
 from pipelinehost.v1.errors_pb2 import ErrorReason
-from pipelinehost.v1.resources_pb2 import Artifact, Environment, Gate, Pipeline, Run, Stage, Step
+from pipelinehost.v1.resources_pb2 import Artifact, Environment, Freeze, Gate, Pipeline, Run, Stage, Step
 from pipelinehost_server.config import Config
 
 FINISHED = frozenset(
@@ -211,6 +211,11 @@ def stage_index(pipeline: Pipeline, stage: str) -> int | None:
 def due_stage(pipeline: Pipeline, succeeded: Callable[[Stage], bool]) -> Stage | None:
     """The first stage in which the artifact in question has not succeeded; None where all have it."""
     return next((s for s in pipeline.stages if not succeeded(s)), None)
+
+
+def frozen_pipeline(freeze: Freeze) -> str:
+    """The pipeline that a freeze is of, or whose stage it is of; empty where it is of the whole host."""
+    return "/".join(freeze.scope.split("/")[:2])
 
 
 def hold_of(stage: Stage, solution: str) -> Stage.Hold | None:

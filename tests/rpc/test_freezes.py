@@ -12,7 +12,7 @@ from tests.rpc.test_gates import until
 
 from pipelinehost import Client, errors
 from pipelinehost.v1 import pipeline_host_pb2 as api
-from pipelinehost.v1.resources_pb2 import Event, Freeze, Run, Share
+from pipelinehost.v1.resources_pb2 import Event, Freeze, Pipeline, Run, Share, Stage
 
 SALES = "pipelines/sales"
 
@@ -132,6 +132,23 @@ def test_what_is_not_there_cannot_be_frozen(frozen: Bed) -> None:
     create(frozen)
     with pytest.raises(errors.AlreadyExists):
         create(frozen)
+
+
+def test_the_name_of_a_deleted_freeze_gives_nobody_its_events(frozen: Bed) -> None:
+    tokens = frozen.tokens  # type: ignore[attr-defined]  # set by the fixture
+    frozen.environment("lab", makers=["principals/other"])
+    stage = Stage(name="pipelines/own/stages/lab", environment="environments/lab")
+    own = Pipeline(name="pipelines/own", stages=[stage])
+    frozen.call("CreatePipeline", api.CreatePipelineRequest(pipeline=own), token=tokens["other"])
+    made = create(frozen, "owner", scope=f"{SALES}/stages/qa", reason="the merger")
+    frozen.call("DeleteFreeze", api.DeleteFreezeRequest(name=made.name), token=tokens["owner"])
+    for who, scope in (("other", own.name), ("", ""), ("", own.name)):
+        with pytest.raises(errors.AlreadyExists, match="name of a freeze") as refused:
+            create(frozen, who, scope=scope)
+        assert "sales" not in str(refused.value)
+    seen = frozen.call("ListEvents", api.ListEventsRequest(), token=tokens["other"]).events
+    assert not [e for e in seen if e.subject == made.name]
+    create(frozen, "owner", scope=SALES)  # who saw the first one may have the name again
 
 
 def test_a_pipeline_takes_its_freezes_with_it(frozen: Bed) -> None:

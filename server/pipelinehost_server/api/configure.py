@@ -695,7 +695,7 @@ def freeze_preconditions(
     """
     found: list[Violation] = []
     if freeze.scope:
-        of = pipeline("/".join(freeze.scope.split("/")[:2]))
+        of = pipeline(rules.frozen_pipeline(freeze))
         known = {of.name, *(s.name for s in of.stages)} if of is not None else ()
         if freeze.scope not in known:
             missing = ErrorReason.ERROR_REASON_RESOURCE_NOT_FOUND

@@ -12,6 +12,7 @@ from pipelinehost.errors import AlreadyExists, Violation
 from pipelinehost.v1 import pipeline_host_pb2 as api
 from pipelinehost.v1.errors_pb2 import ErrorReason
 from pipelinehost.v1.resources_pb2 import Event, Freeze
+from pipelinehost_server import rules
 from pipelinehost_server.access import Access, Caller, absent
 from pipelinehost_server.api import configure, listing
 from pipelinehost_server.store import Once, Reads, Store, Transaction
@@ -60,13 +61,7 @@ class Freezes:
             configure.refuse(
                 fields, [] if fields else configure.freeze_preconditions(wanted, reads.pipeline, others)
             )
-            if reads.freeze(wanted.name) is not None:
-                raise AlreadyExists(
-                    ErrorReason.ERROR_REASON_RESOURCE_EXISTS,
-                    f"{wanted.name} exists already",
-                    remedy="Update it, or choose another name.",
-                    metadata={"resource": wanted.name},
-                )
+            _require_free(reads, wanted)
             copy = Freeze()
             copy.CopyFrom(wanted)
             return copy
@@ -148,6 +143,24 @@ def _freeze(reads: Reads, name: str, field: str = "name") -> Freeze:
     if found is None:
         raise absent(name)
     return found
+
+
+def _require_free(reads: Reads, wanted: Freeze) -> None:
+    """Keeps the name of a deleted freeze for its pipeline: who sees the next one sees the events of both."""
+    found, last = reads.freeze(wanted.name), reads.last_event_about(wanted.name)
+    if found is not None:
+        message, remedy = f"{wanted.name} exists already", "Update it, or choose another name."
+    elif last is not None and rules.frozen_pipeline(last.freeze) != rules.frozen_pipeline(wanted):
+        message = f"{wanted.name} was the name of a freeze of something else, whose events are kept"
+        remedy = "Choose another name."
+    else:
+        return
+    raise AlreadyExists(
+        ErrorReason.ERROR_REASON_RESOURCE_EXISTS,
+        message,
+        remedy=remedy,
+        metadata={"resource": wanted.name},
+    )
 
 
 def _event(kind: Event.Kind, caller: Caller, freeze: Freeze) -> Event:

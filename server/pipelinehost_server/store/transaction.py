@@ -16,6 +16,7 @@ from peewee import SQL, SqliteDatabase, fn
 from pipelinehost.errors import NotFound
 from pipelinehost.v1 import pipeline_host_pb2, resources_pb2
 from pipelinehost.v1.errors_pb2 import ErrorReason
+from pipelinehost_server import rules
 from pipelinehost_server.store import record, tables
 from pipelinehost_server.store.reads import Delivery, Reach, Reads
 from pipelinehost_server.store.tables import ANY, FINISHED, RESTING, body, frame, insert, text
@@ -593,9 +594,9 @@ class Transaction(Reads):
     def put_freeze(self, freeze: resources_pb2.Freeze) -> resources_pb2.Freeze:
         """Creates or replaces a freeze; stamps ``etag`` and times."""
         _stamp(freeze, self.freeze(freeze.name))
-        pipeline = "/".join(freeze.scope.split("/")[:2])
         self._kept.clear()
-        self._execute(_PUT_FREEZE, (freeze.name, freeze.scope, pipeline, frame(freeze)))
+        values = (freeze.name, freeze.scope, rules.frozen_pipeline(freeze), frame(freeze))
+        self._execute(_PUT_FREEZE, values)
         self._change_rights()
         return freeze
 
