@@ -232,7 +232,8 @@ class Access:
         self._pepper = hmac.digest(secret, b"bearer tokens", "sha256")
         self._issuer = issuer
         self._known: dict[bytes, tuple[Caller, float]] = {}
-        self._known_as_of = self._told_of = store.reads.rights_changed
+        self._told_of = store.reads.rights_changed
+        self._known_as_of = self._told_of, 0
         self._listeners: list[Callable[[], None]] = []
         store.listen(self._on_events)
 
@@ -247,9 +248,10 @@ class Access:
                 listener()
 
     def _known_now(self) -> dict[bytes, tuple[Caller, float]]:
-        """The callers that were identified since rights last changed, each with its end."""
-        as_of = self._store.reads.rights_changed
-        _AS_OF.set(as_of)
+        """The callers that were identified since rights or the issuer's keys changed, each with its end."""
+        rights = self._store.reads.rights_changed
+        _AS_OF.set(rights)
+        as_of = rights, 0 if self._issuer is None else self._issuer.fetched
         if as_of != self._known_as_of or len(self._known) >= KNOWN:
             self._known.clear()
             self._known_as_of = as_of

@@ -72,6 +72,8 @@ class Issuer:
         self.name = name
         self._audience = audience
         self._claim = claim
+        self.fetched = 0
+        """How often its keys were fetched; who was let in by the keys of before may be so no more."""
         self._keys: dict[str, tuple[Any, frozenset[str]]] = {}
         self._fetches = keys is None
         self._wanted = asyncio.Event()
@@ -175,6 +177,7 @@ class Issuer:
             return
         if keys:
             self._keys = keys
+            self.fetched += 1
 
 
 async def _document(client: httpx.AsyncClient, address: str) -> dict[str, Any]:

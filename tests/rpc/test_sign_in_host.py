@@ -25,10 +25,12 @@ from tests.rpc.conftest import Bed
 
 from pipelinehost import Client, errors
 from pipelinehost.v1 import pipeline_host_pb2 as api
-from pipelinehost.v1.resources_pb2 import Identity
+from pipelinehost.v1.resources_pb2 import Identity, Principal
+from pipelinehost_server.access import Access
 from pipelinehost_server.app import AddressRefused, Host, parse_address
 from pipelinehost_server.config import Config
 from pipelinehost_server.issuer import Issuer, KeysUnusable, NotAccepted
+from pipelinehost_server.store import Store
 
 pytestmark = pytest.mark.usefixtures("unlimited_guesses")
 ISSUER = "https://login.example.com/tenant/v2.0"
@@ -396,6 +398,34 @@ class _Answers(BaseHTTPRequestHandler):
 
     def log_message(self, *arguments: Any) -> None:
         del arguments
+
+
+async def test_a_key_that_the_issuer_has_withdrawn_lets_nobody_in_who_is_known(tmp_path: Path) -> None:
+    """Who has stolen it also chose when the token expires."""
+    server = HTTPServer(("127.0.0.1", 0), _Answers)
+    here = f"http://127.0.0.1:{server.server_port}"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    about = "/.well-known/openid-configuration"
+    _Answers.pages = {about: {"issuer": here, "jwks_uri": f"{here}/keys"}, "/keys": KEYS}
+    store, issuer = Store(tmp_path), Issuer(here, AUDIENCE)
+    await store.open()
+    await issuer.start()
+    access = Access(store, b"a secret", issuer)
+    ada = Principal(name="principals/ada", kind=Principal.KIND_PERSON)
+    ada.identities.add(issuer=here, subject="ada")
+    await store.write(lambda tx: tx.put_principal(ada))
+    forged = token(iss=here)
+    for _ in range(2):
+        assert access.identify(forged).name == ada.name
+    _Answers.pages["/keys"] = {"keys": [key for key in KEYS["keys"] if key["kid"] != "rsa"]}
+    await issuer.stop()
+    await issuer.start()
+    with pytest.raises(errors.Unauthenticated):
+        access.identify(forged)
+    await issuer.stop()
+    await store.close()
+    server.shutdown()
+    server.server_close()
 
 
 async def test_keys_come_from_the_pinned_issuer_only(tmp_path: Path) -> None:

@@ -251,6 +251,7 @@ class _Issuer:
     """Takes any text for a subject."""
 
     name = "https://issuer.example"
+    fetched = 0
 
     def verify(self, token: str) -> Bearer:
         return Bearer(token, time.time() + 60)
