@@ -98,7 +98,8 @@ class FakeHost:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._server: grpc.aio.Server | None = None
-        self._changed: asyncio.Condition | None = None
+        self._changed = asyncio.Event()
+        """Set by the next event, and then replaced."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     # Life
@@ -132,7 +133,6 @@ class FakeHost:
             self.do(server.stop(grace))
 
     async def _start(self) -> None:
-        self._changed = asyncio.Condition()
         server = grpc.aio.server(options=self._options)
         pipeline_host_pb2_grpc.add_PipelineHostServicer_to_server(_Host(self), server)
         artifacts_pb2_grpc.add_ArtifactsServicer_to_server(_Artifacts(self), server)
@@ -145,13 +145,13 @@ class FakeHost:
         self._server = server
 
     async def _end_tasks(self) -> None:
-        tasks = asyncio.all_tasks() - {
-            asyncio.current_task()
-        }  # a stream may still be suspended in its handler
+        # A stream may still be suspended in its handler.
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
         if tasks:
-            await asyncio.wait(tasks, timeout=2)
+            _, left = await asyncio.wait(tasks, timeout=10)
+            assert not left, left
 
     # What happens to a run
 
@@ -163,9 +163,8 @@ class FakeHost:
         self.log.append(event)
         if event.subject in self.runs:
             self.runs[event.subject].revision = event.sequence
-        assert self._changed is not None
-        async with self._changed:
-            self._changed.notify_all()
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     async def enter(self, run: Run, state: Run.State, **change: Any) -> None:
         """Puts a run into a state."""
@@ -474,8 +473,6 @@ class _Host(pipeline_host_pb2_grpc.PipelineHostServicer):
             else:
                 raise OutOfRange(ErrorReason.ERROR_REASON_RESUME_TOKEN_INVALID, "Not a token of this run.")
             sent = 0
-            changed = host._changed
-            assert changed is not None
             while True:
                 for event in host.log[after:]:
                     after += 1
@@ -492,9 +489,7 @@ class _Host(pipeline_host_pb2_grpc.PipelineHostServicer):
                     yield api.WatchRunResponse(run=run, resume_token=f"t{after}")
                     return
                 try:
-                    async with changed:
-                        if len(host.log) == after:
-                            await asyncio.wait_for(changed.wait(), host.heartbeat_seconds)
+                    await asyncio.wait_for(host._changed.wait(), host.heartbeat_seconds)
                 except TimeoutError:
                     waiting = host.queues.get(run.target_environment, api.Queue()).waiting
                     place = list(waiting).index(run.name) + 1 if run.name in waiting else 0
