@@ -8,7 +8,6 @@ import ipaddress
 import json
 import re
 import socket
-import time
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -306,22 +305,26 @@ async def test_connections_have_an_audience_of_their_own() -> None:
 # ---- time and size ----------------------------------------------------------------------------------------
 
 
-async def silent(_scope: Any, receive: Any, _send: Any) -> None:
-    """An ASGI application that takes the request and never answers."""
-    await receive()
-    await asyncio.Event().wait()
-
-
 async def test_an_environment_that_never_answers_is_given_up() -> None:
-    transport = httpx.ASGITransport(silent, raise_app_exceptions=False)
-    policy = Time().policy(read_seconds=0.05, action_seconds=0.05, retry_budget=3)
-    async with api(transport, policy) as web:
-        started = time.monotonic()
+    asked: list[str] = []
+
+    async def silent(scope: Any, receive: Any, _send: Any) -> None:
+        """An ASGI application that takes the request and never answers."""
+        asked.append(scope["method"])
+        await receive()
+        await asyncio.Event().wait()
+
+    clock = Time()
+    policy = clock.policy(read_seconds=0.05, action_seconds=0.05, retry_budget=3)
+    async with api(httpx.ASGITransport(silent, raise_app_exceptions=False), policy) as web:
         with pytest.raises(AnswerLost, match=r"within 0\.05 seconds"):
             await web.start_import(b"zip", INTENT)
+        assert (asked, clock.slept) == (["POST"], [])
         with pytest.raises(AnswerLost):
             await web.who_am_i()
-        assert time.monotonic() - started < 2
+    assert set(asked[1:]) == {"GET"}
+    assert len(asked[1:]) == len(clock.slept) + 1 > 1
+    assert sum(clock.slept) <= 3
 
 
 async def test_an_answer_has_a_largest_size_also_as_inflated() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -40,6 +39,20 @@ def until(made: Freeze, when: str) -> str | None:
     if found is None or found.until is None:
         return None if found is None else "ever"
     return datetime.fromtimestamp(found.until // 10**9, UTC).strftime("%Y-%m-%dT%H:%M")
+
+
+@pytest.fixture
+def days(monkeypatch: pytest.MonkeyPatch) -> list[date]:
+    """The days that a rule was asked about: that is the work of a look."""
+    asked: list[date] = []
+    plain = freezes._Rule.has
+
+    def has(rule: freezes._Rule, first: date, day: date) -> bool:
+        asked.append(day)
+        return plain(rule, first, day)
+
+    monkeypatch.setattr(freezes._Rule, "has", has)
+    return asked
 
 
 def test_one_window() -> None:
@@ -191,12 +204,11 @@ def test_what_cannot_be_a_freeze(fields: dict[str, str], where: str) -> None:
         ("FREQ=DAILY;" + "X" * 10_000, "01T12:00"),
     ],
 )
-def test_rules_that_are_refused(rule: str, end: str) -> None:
+def test_rules_that_are_refused(rule: str, end: str, days: list[date]) -> None:
     made = Freeze(name="freezes/f", reason="so", time_zone=BERLIN, recurrence=rule)
     made.start, made.end = "2026-01-01T00:00", f"2026-01-{end}"
-    began = time.process_time()
     assert freezes.violations(made)
-    assert time.process_time() - began < 0.05
+    assert len(days) < 5_000
 
 
 HOSTILE = (
@@ -209,18 +221,15 @@ HOSTILE = (
 
 
 @pytest.mark.parametrize(("rule", "end"), HOSTILE)
-def test_no_rule_takes_long(rule: str, end: str) -> None:
-    """A look from cold; generous for a machine that is busy: what is measured is processor time."""
+def test_no_rule_takes_long(rule: str, end: str, days: list[date]) -> None:
+    """A look from cold goes through the days of a few windows, however far it is from the first."""
     made = freeze("1970-01-01T00:00", end, rule)
     for year in range(1971, 2990, 170):
         freezes._of.cache_clear()
         freezes._moment.cache_clear()
-        best = []
-        for _ in range(2):
-            began = time.process_time()
-            frozen([made], STAGE, at(f"{year}-06-15T12:00"))
-            best.append(time.process_time() - began)
-        assert min(best) < 0.02
+        days.clear()
+        frozen([made], STAGE, at(f"{year}-06-15T12:00"))
+        assert 0 < len(days) < 2_000
 
 
 WEEKDAYS = st.sampled_from(freezes._DAYS)
