@@ -6,7 +6,7 @@ import html
 import json
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
 from urllib.parse import quote, quote_plus
 
@@ -18,13 +18,16 @@ _ESCAPES = re.compile(
 )
 _CODE = re.compile(r"(?:0x)?([0-9a-fA-F]{8})")
 _JWT = re.compile(r"eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{10,}", re.ASCII)
-_hushed: ContextVar[frozenset[str]] = ContextVar("hushed", default=frozenset())
+_hushed: ContextVar[tuple[frozenset[str], Sequence[str]]] = ContextVar("hushed", default=(frozenset(), ()))
+"""Secrets of this task, and the ways in which they may be written: an import log has thousands of texts."""
 
 
 def hush(*secrets: str) -> None:
     """Keep these out of what ``plain`` gives, from now on and in this task: see ``without``."""
-    if not _hushed.get().issuperset(secrets):
-        _hushed.set(_hushed.get().union(secrets))
+    known, _ = _hushed.get()
+    if not known.issuperset(secrets):
+        known = known.union(secrets)
+        _hushed.set((known, _ways(known)))
 
 
 def without(text: str, secrets: Iterable[str]) -> str:
@@ -33,10 +36,19 @@ def without(text: str, secrets: Iterable[str]) -> str:
     They are known again as they were sent, a line of them, and as JSON, markup, addresses and Python write
     them. One of up to three characters stays: it may be a part of any word.
     """
-    ways = {way for secret in secrets for line in (secret, *secret.splitlines()) for way in _written(line)}
-    for way in sorted(ways, key=len, reverse=True):  # one may be a part of another
+    return _cut(text, _ways(secrets))
+
+
+def _cut(text: str, ways: Sequence[str]) -> str:
+    for way in ways:
         text = text.replace(way, "…")
     return text
+
+
+def _ways(secrets: Iterable[str]) -> Sequence[str]:
+    """The longest first: one may be a part of another."""
+    ways = {way for secret in secrets for line in (secret, *secret.splitlines()) for way in _written(line)}
+    return sorted(ways, key=len, reverse=True)
 
 
 def _written(secret: str) -> Iterable[str]:
@@ -67,8 +79,7 @@ def plain(text: str, limit: int = 2000) -> str:
     characters becomes one space, and what is longer than ``limit`` characters is cut. Secrets that were sent
     there (``hush``), and signed tokens, are left out.
     """
-    if (secrets := _hushed.get()) and len(text) > 3:
-        text = without(text, secrets)
+    text = _cut(text, _hushed.get()[1])
     if "eyJ" in text:
         text = _JWT.sub("…", text)
     text = text[: limit * 4]
