@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
+from typing import TextIO
 
 import uvicorn
 
@@ -51,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if (options.certificate is None) != (options.key is None):
         parser.error("--certificate and --key belong together")
+    if options.reader and not options.require_token:
+        parser.error("--reader needs --require-token: without a token nobody says who asks")
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     with ExitStack() as opened:
         try:
@@ -111,8 +114,9 @@ def _serve(server: uvicorn.Server, listening: socket.socket, names: Sequence[str
     server.run(sockets=[listening])
 
 
-def _say(text: str, stream: object) -> None:
-    print(text, file=stream, flush=True)  # type: ignore[call-overload]  # a command's output
+def _say(text: str, stream: TextIO) -> None:
+    stream.write(text + "\n")
+    stream.flush()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -23,6 +23,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 
 from pipelinehost_dataverse.emulator import answers, batch, csdl, makers, odata
+from pipelinehost_dataverse.emulator.engine import Engine
 from pipelinehost_dataverse.emulator.errors import Code, DataverseError, not_modelled
 from pipelinehost_dataverse.emulator.journal import ACTING
 from pipelinehost_dataverse.emulator.parameters import ImportRequest
@@ -37,6 +38,8 @@ _BODY_BYTES = PACKAGE_BYTES * 4 // 3 + 4 * 2**20
 _SLICE = 3 * 2**18
 """Bytes per turn of base64: long conversions would hold the interpreter while others wait."""
 _IMPORT = "prvImportCustomization"
+_REMOVE_CUSTOMIZATIONS = "RemoveActiveCustomizations"
+"""The one function that changes something: in the real Web API it is a GET, too."""
 _PRIVILEGE = "Microsoft.Dynamics.CRM.RetrieveUserPrivilegeByPrivilegeName"
 _ROWS = 200
 """Rows that are shaped before others get a turn on the loop."""
@@ -118,7 +121,6 @@ class Face:
             prefix = request.scope.get("root_path", "")
             root = f"{url.scheme}://{url.netloc}{prefix}/api/data/v{version}/"
             options = dict(parse_qsl(request.url.query, keep_blank_values=True))
-            await self._admit(request)
             return await self._route(_Call(request, options, root, request.path_params["path"].strip("/")))
 
         return await self._guarded(request, found)
@@ -133,7 +135,7 @@ class Face:
         if user is None:
             user = await asyncio.to_thread(self._engine.user, application.client, reader=application.reader)
             self._users[application] = user
-        if application.reader and request.method != "GET":
+        if application.reader and not _only_reads(request):
             raise DataverseError(
                 Code.PRIVILEGE_DENIED,
                 f"Principal user (Id={user}) is missing {_IMPORT} privilege.",
@@ -154,6 +156,7 @@ class Face:
 
     async def _guarded(self, request: Request, found: Callable[[], Awaitable[Response]]) -> Response:
         try:
+            await self._admit(request)
             response = await found()
         except DataverseError as error:
             response = error_response(error, request.headers.get("prefer", ""))
@@ -553,11 +556,11 @@ class Face:
         body, _ = await _body(call.request)
         if method == "PATCH" and inner is not None:
             await asyncio.to_thread(self._engine.change, name, _guid(inner), body)
-        elif method == "POST" and inner is None and name in _VARIABLES:
-            row = await asyncio.to_thread(getattr(self._engine, f"create_{_VARIABLES[name]}"), body)
+        elif method == "POST" and inner is None and name in _CREATE:
+            row = await asyncio.to_thread(_CREATE[name], self._engine, body)
             return Response(status_code=204, headers={"OData-EntityId": f"{call.root}{name}({row})"})
-        elif method == "DELETE" and inner is not None and name in _VARIABLES:
-            await asyncio.to_thread(getattr(self._engine, f"delete_{_VARIABLES[name]}"), _guid(inner))
+        elif method == "DELETE" and inner is not None and name in _DELETE:
+            await asyncio.to_thread(_DELETE[name], self._engine, _guid(inner))
         else:
             raise not_modelled(f"{method} of '{call.path}'")
         return Response(status_code=204)
@@ -633,7 +636,14 @@ class Face:
         )
 
 
-_VARIABLES = {"environmentvariabledefinitions": "definition", "environmentvariablevalues": "value"}
+_CREATE: dict[str, Callable[[Engine, Mapping[str, Any]], str]] = {
+    "environmentvariabledefinitions": Engine.create_definition,
+    "environmentvariablevalues": Engine.create_value,
+}
+_DELETE: dict[str, Callable[[Engine, str], None]] = {
+    "environmentvariabledefinitions": Engine.delete_definition,
+    "environmentvariablevalues": Engine.delete_value,
+}
 _METHODS = ["GET", "POST", "PATCH", "PUT", "DELETE"]
 
 _FUNCTIONS: dict[str, Callable[[Face, _Call, Mapping[str, str]], Awaitable[Response]]] = {
@@ -644,7 +654,7 @@ _FUNCTIONS: dict[str, Callable[[Face, _Call, Mapping[str, str]], Awaitable[Respo
     "RetrieveDependenciesForDelete": Face._dependencies_for_delete,
     "RetrieveDependenciesForUninstall": Face._dependencies_for_uninstall,
     "RetrieveMissingDependencies": Face._missing_dependencies,
-    "RemoveActiveCustomizations": Face._remove_customizations,
+    _REMOVE_CUSTOMIZATIONS: Face._remove_customizations,
 }
 
 
@@ -691,6 +701,14 @@ _KNOWN_BUT_ABSENT = frozenset(
 
 _PATH = "/()',=$"
 """Signs that the path of an address may contain as they are."""
+
+
+def _only_reads(request: Request) -> bool:
+    """Whether a request changes nothing; the parts of a batch are admitted one by one."""
+    path = request.path_params.get("path", "").strip("/")
+    if request.method == "GET":
+        return not path.startswith(_REMOVE_CUSTOMIZATIONS)
+    return bool(request.method == "POST" and path == "$batch")
 
 
 def _segment(text: str) -> tuple[str, str | None]:

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import httpx
 import pytest
 
 from pipelinehost_dataverse.emulator import EmbeddedEnvironment
+from pipelinehost_dataverse.emulator.__main__ import main
 from pipelinehost_dataverse.emulator.serving import application
 from pipelinehost_dataverse.emulator.tokens import Tokens, read_clients
 
@@ -117,6 +119,40 @@ async def test_a_reader_looks_and_does_nothing(server: httpx.AsyncClient) -> Non
     for privilege, held in (("prvImportCustomization", 0), ("prvReadWorkflow", 1)):
         answer = await asked(server, token, "GET", f"systemusers({user})/{function}?@p='{privilege}'")
         assert len(answer.json()["RolePrivileges"]) == held
+
+
+async def test_a_reader_has_no_way_round(server: httpx.AsyncClient) -> None:
+    """Neither beside the Web API, nor by a function that changes something, nor within a batch."""
+    token, maker = await signed_in(server, client_id="looker"), await signed_in(server)
+    connections = "/qa/connectivity/connections"
+    made = {"name": "mine", "properties": {"apiId": "/providers/Microsoft.PowerApps/apis/shared_sql"}}
+    for who_asks, status in ((token, 403), (maker, 201)):
+        headers = {"Authorization": f"Bearer {who_asks}"}
+        answer = await server.post(f"{connections}?api-version=1", json=made, headers=headers)
+        assert answer.status_code == status
+    headers = {"Authorization": f"Bearer {token}"}
+    assert (await server.delete(f"{connections}/mine?api-version=1", headers=headers)).status_code == 403
+    seen = (await server.get(f"{connections}?api-version=1", headers=headers)).json()["value"]
+    assert [connection["name"] for connection in seen] == ["mine"]
+    function = f"RemoveActiveCustomizations(SolutionComponentName='Entity',ComponentId={uuid.uuid4()})"
+    assert (await asked(server, token, "GET", function)).status_code == 403
+    requests = ("GET /qa/api/data/v9.2/WhoAmI", "POST /qa/api/data/v9.2/PublishAllXmlAsync")
+    parts = [
+        f"--b\r\nContent-Type: application/http\r\n\r\n{r} HTTP/1.1\r\n\r\n\r\n" for r in requests
+    ]
+    batch = await server.post(
+        "/qa/api/data/v9.2/$batch",
+        content="".join(parts) + "--b--\r\n",
+        headers={**headers, "Content-Type": "multipart/mixed; boundary=b"},
+    )
+    assert batch.text.count("HTTP/1.1 200") == batch.text.count("HTTP/1.1 403") == 1
+
+
+def test_a_reader_without_tokens_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["serve", "--data", str(tmp_path), "--environment", "qa", "--reader", "looker"])
+    assert ended.value.code == 2
+    assert "--reader needs --require-token" in capsys.readouterr().err
 
 
 async def test_without_a_token_the_answer_says_where_there_are_some(server: httpx.AsyncClient) -> None:
