@@ -137,9 +137,7 @@ async def test_a_reader_has_no_way_round(server: httpx.AsyncClient) -> None:
     function = f"RemoveActiveCustomizations(SolutionComponentName='Entity',ComponentId={uuid.uuid4()})"
     assert (await asked(server, token, "GET", function)).status_code == 403
     requests = ("GET /qa/api/data/v9.2/WhoAmI", "POST /qa/api/data/v9.2/PublishAllXmlAsync")
-    parts = [
-        f"--b\r\nContent-Type: application/http\r\n\r\n{r} HTTP/1.1\r\n\r\n\r\n" for r in requests
-    ]
+    parts = [f"--b\r\nContent-Type: application/http\r\n\r\n{r} HTTP/1.1\r\n\r\n\r\n" for r in requests]
     batch = await server.post(
         "/qa/api/data/v9.2/$batch",
         content="".join(parts) + "--b--\r\n",
