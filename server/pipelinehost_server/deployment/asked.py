@@ -8,6 +8,7 @@ nothing here writes. Only the choice of the due stage may ask an environment, fo
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -77,7 +78,7 @@ def resolve(reads: Reads, request: DeployRequest, held: str = "") -> Asked:
         case "solution" if request.solution and index == 0:
             source = _source(reads, pipeline, request)
         case "solution" if request.solution:
-            done = reads.newest_success(pipeline.stages[index - 1].name, request.solution, request.version)
+            done = _newest_success(reads, pipeline.stages[index - 1], request.solution, request.version)
             artifact = reads.artifact(done.artifact) if done is not None else None
         case _:
             raise required("solution", "name a solution or an artifact")
@@ -332,10 +333,10 @@ def _pipeline_named(reads: Reads, name: str) -> Pipeline:
 def _due_stage(reads: Reads, pipeline: Pipeline, request: DeployRequest, version: str) -> str:
     artifact = request.artifact
     if not artifact:
-        first = pipeline.stages[0].name
-        before = reads.newest_success(first, request.solution, version)
+        first = pipeline.stages[0]
+        before = _newest_success(reads, first, request.solution, version)
         if before is None:
-            return first
+            return first.name
         artifact = before.artifact
     due = rules.due_stage(pipeline, lambda stage: reads.succeeded(stage.name, artifact))
     if due is None:
@@ -346,6 +347,12 @@ def _due_stage(reads: Reads, pipeline: Pipeline, request: DeployRequest, version
             remedy="Raise the version in the development environment, or name a stage.",
         )
     return due.name
+
+
+def _newest_success(reads: Reads, stage: Stage, solution: str, version: str) -> Run | None:
+    """The last success in a stage; of that version, however it is written, where one is given."""
+    fits = functools.partial(same_version, version) if version else None
+    return reads.newest_success(stage.name, solution, fits)
 
 
 def _source(reads: Reads, pipeline: Pipeline, request: DeployRequest) -> Environment:

@@ -208,9 +208,7 @@ def describe(solution: Solution, sha256: str, creator: str) -> Artifact:
 
 
 def same_version(one: str, other: str) -> bool:
-    """Whether two versions are equal as numbers: ``1.0`` is ``1.0.0.0``; text that is no "
-    "version only as text.
-    """
+    """Whether two versions are equal as numbers: ``1.0`` is ``1.0.0.0``; what is no version, only as text."""
     try:
         return Version.parse(one) == Version.parse(other)
     except ValueError:

@@ -251,6 +251,7 @@ class Execution:
             findings=findings,
             also=lambda tx: keep_artifact(tx, artifact, HOST),
             artifact=artifact.name,
+            solution=artifact.solution,  # as it is written there, whatever its case was in the request
             version=artifact.version,
         )
         return f"version {artifact.version}, {artifact.component_count} components, {artifact.size:,} bytes"

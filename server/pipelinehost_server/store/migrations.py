@@ -144,7 +144,19 @@ CREATE TABLE delivery (
     body BLOB NOT NULL);
 """
 
-VERSIONS: Final = (_FIRST, _PRINCIPALS, _GATES, _FREEZES, _DELIVERIES)
+# Of runs whose events were dropped the clock tells the order, and they come before all others.
+_ENDS: Final = """
+ALTER TABLE run ADD COLUMN end_sequence INTEGER NOT NULL DEFAULT 0;
+UPDATE run SET end_sequence = coalesce((SELECT max(sequence) FROM event WHERE subject = run.name), 0)
+    WHERE state >= 9;
+DROP INDEX run_succeeded_solution;
+CREATE INDEX run_succeeded_solution
+    ON run (stage, solution COLLATE NOCASE, end_sequence, end_time, name, version) WHERE state = 9;
+CREATE INDEX run_succeeded_target
+    ON run (target_environment, solution COLLATE NOCASE, end_sequence, end_time, name) WHERE state = 9;
+"""
+
+VERSIONS: Final = (_FIRST, _PRINCIPALS, _GATES, _FREEZES, _DELIVERIES, _ENDS)
 """Statements, each ended by a semicolon, that lead from the version before."""
 
 

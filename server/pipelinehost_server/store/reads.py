@@ -135,19 +135,18 @@ _HAS_SUCCEEDED = text(
     .where(_SUCCEEDED, tables.Run.stage == ANY, tables.Run.artifact == ANY)
     .limit(SQL("1"))
 )
-_NEWEST_SUCCESS = (
-    tables.Run.select(tables.Run.frame)
-    .where(_SUCCEEDED, tables.Run.stage == ANY, tables.Run.solution == ANY)
-    .order_by(tables.Run.end_time.desc(), tables.Run.name.desc())
-    .limit(SQL("20"))
+_OF_SOLUTION = tables.Run.solution.collate("NOCASE") == ANY  # names of solutions have no case
+_NEWEST_FIRST = (tables.Run.end_sequence.desc(), tables.Run.end_time.desc(), tables.Run.name.desc())
+_SUCCESSES = text(
+    tables.Run.select(tables.Run.name, tables.Run.version)
+    .where(_SUCCEEDED, tables.Run.stage == ANY, _OF_SOLUTION)
+    .order_by(*_NEWEST_FIRST)
 )
-_NEWEST_SUCCESS_ANY = text(_NEWEST_SUCCESS)
-_NEWEST_SUCCESS_OF_VERSION = text(_NEWEST_SUCCESS.where(tables.Run.version == ANY))
-_SUCCESSES_IN = text(
+_NEWEST_SUCCESS_IN = text(
     tables.Run.select(tables.Run.frame)
-    .where(_SUCCEEDED, tables.Run.target_environment == ANY, tables.Run.solution == ANY)
-    .order_by(tables.Run.create_time.desc(), tables.Run.name.desc())
-    .limit(SQL("20"))
+    .where(_SUCCEEDED, tables.Run.target_environment == ANY, _OF_SOLUTION)
+    .order_by(*_NEWEST_FIRST)
+    .limit(SQL("1"))
 )
 _HELD_BY = text(tables.Run.select(tables.Run.name).where(tables.Run.held_environment == ANY))
 _WAITING_FOR = text(
@@ -566,23 +565,25 @@ class Reads:
         """Whether a run of that very artifact to that stage has succeeded."""
         return self._one(_HAS_SUCCEEDED, stage, artifact) is not None
 
-    def newest_success(self, stage: str, solution: str, version: str = "") -> resources_pb2.Run | None:
-        """The run of a solution to a stage that succeeded last; only of that version, where one is given.
+    def newest_success(
+        self, stage: str, solution: str, fits: Callable[[str], bool] | None = None
+    ) -> resources_pb2.Run | None:
+        """The run of a solution to a stage that succeeded last, as the record and not the clock tells.
 
-        Of the 20 that did so last by the clock, which may have been put back, the record tells the last one.
+        Args:
+            stage: its full name.
+            solution: its unique name, in any case.
+            fits: whether a version is meant; every one is, where it is left out.
         """
-        if version:
-            return self._last_of(_NEWEST_SUCCESS_OF_VERSION, stage, solution, version)
-        return self._last_of(_NEWEST_SUCCESS_ANY, stage, solution)
+        rows: sqlite3.Cursor = self._execute(_SUCCESSES, (stage, solution))
+        found = next((name for name, version in rows if fits is None or fits(version)), None)
+        rows.close()
+        return None if found is None else self.run(found)
 
     def newest_success_in(self, environment: str, solution: str) -> resources_pb2.Run | None:
-        """The run of a solution to an environment that succeeded last, of the 20 that were asked for last."""
-        return self._last_of(_SUCCESSES_IN, environment, solution)
-
-    def _last_of(self, query: str, *values: str) -> resources_pb2.Run | None:
-        rows = self._execute(query, values).fetchall()
-        runs = [resources_pb2.Run.FromString(body(row[0])) for row in rows]
-        return max(runs, key=lambda run: (run.revision, run.end_time.ToNanoseconds()), default=None)
+        """The run of a solution to an environment that succeeded last, likewise."""
+        frame = self._one(_NEWEST_SUCCESS_IN, environment, solution)
+        return None if frame is None else resources_pb2.Run.FromString(body(frame))
 
     def held_by(self, environment: str) -> str | None:
         """Name of the run that has the environment now."""

@@ -1,8 +1,8 @@
 """The tables of the store, as Peewee knows them, and how a query becomes text once and for all.
 
 A row is a *frame* (the message's bytes as they stand in field 1 of a list) beside the columns that queries
-need. The frame comes last, so that a scan over columns does not read its pages. :mod:`.migrations` creates
-the tables; a test compares both.
+need. The frame comes last, so that a scan over columns does not read its pages; what was added behind it is
+read from indexes. :mod:`.migrations` creates the tables; a test compares both.
 """
 
 from __future__ import annotations
@@ -139,7 +139,10 @@ class Artifact(Row):
 
 
 class Run(Row):
-    """Runs. Times are nanoseconds since 1970; ``end_time`` is 0 until the run is finished."""
+    """Runs. Times are nanoseconds since 1970.
+
+    ``end_time`` and ``end_sequence``, that of the event of its end, are 0 until the run is finished.
+    """
 
     name = TextField(primary_key=True)
     state = IntegerField()
@@ -157,6 +160,7 @@ class Run(Row):
     held_environment = TextField(null=True)
     waiting = IntegerField(null=True)
     frame = BlobField()
+    end_sequence = IntegerField()
 
 
 class RunSnapshot(Row):

@@ -57,6 +57,7 @@ _SAVE_RUN = text(
             tables.Run.artifact: ANY,
             tables.Run.end_time: ANY,
             tables.Run.frame: ANY,
+            tables.Run.end_sequence: ANY,
         }
     ).where(tables.Run.name == ANY, tables.Run.epoch == ANY)
 )
@@ -447,6 +448,7 @@ class Transaction(Reads):
                 None,
                 None,
                 frame(run),
+                _end_sequence(run),
             ),
         )
         if request is not None or pipeline is not None:
@@ -472,8 +474,7 @@ class Transaction(Reads):
         """Replaces a run and appends what happened; stamps ``revision``.
 
         A finished run, or one that waits for people or for a time, has no environment and stands in no queue,
-        whatever is asked. What is noted of
-        its webhooks stays as it is.
+        whatever is asked. What is noted of its webhooks stays as it is.
 
         Args:
             run: as it is from now on.
@@ -499,6 +500,7 @@ class Transaction(Reads):
             run.artifact,
             _nanoseconds(run.end_time),
             frame(run),
+            _end_sequence(run),
             run.name,
             epoch,
         )
@@ -736,6 +738,11 @@ def _now(field: Timestamp) -> int:
 
 def _nanoseconds(field: Timestamp) -> int:
     return field.ToNanoseconds() if field.seconds else 0
+
+
+def _end_sequence(run: resources_pb2.Run) -> int:
+    """Sequence of the event that ended a run, as it is saved: what comes later changes only its frame."""
+    return run.revision if run.state >= FINISHED else 0
 
 
 def _without_settings(request: pipeline_host_pb2.DeployRequest) -> pipeline_host_pb2.DeployRequest:

@@ -20,6 +20,21 @@ async def test_a_raised_version_is_due_in_the_first_stage_again(host: Host) -> N
     assert sorted(await host.history("qa")) == ["1.0.0.0", "1.1.0.0"]
 
 
+async def test_a_version_is_the_same_however_it_is_written(host: Host) -> None:
+    artifact = await host.upload(package("1.2", managed=True))
+    await host.deployed(artifact=artifact.name, stage="qa")
+    assert (await host.asked(stage="production", version="1.2.0.0")).artifact == artifact.name
+    assert (await host.asked(version="1.2.0")).stage == "pipelines/sales/stages/production"
+
+
+async def test_a_solution_is_the_same_whatever_its_case(host: Host) -> None:
+    await host.restored(package())
+    first = await host.deployed(solution="SALES")
+    assert first.solution == "Sales", "as the package says"
+    run = await host.deployed(solution="sales")
+    assert (run.stage, run.artifact) == ("pipelines/sales/stages/production", first.artifact)
+
+
 async def test_an_unmanaged_upload_is_not_deployed_and_a_managed_one_not_restored(host: Host) -> None:
     unmanaged, managed = await host.upload(package()), await host.upload(package(managed=True))
     with pytest.raises(FailedPrecondition) as refused:

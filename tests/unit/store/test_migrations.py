@@ -14,7 +14,7 @@ from typing import Any
 import peewee
 import pytest
 
-from pipelinehost.v1.resources_pb2 import Event, Freeze, Gate, GateNote
+from pipelinehost.v1.resources_pb2 import Event, Freeze, Gate, GateNote, Run
 from pipelinehost_server.store import Delivery, Store, StoreTooNew, migrations, tables
 
 Peek = Callable[..., list[tuple[object, ...]]]
@@ -126,6 +126,45 @@ async def test_a_store_of_gates_or_freezes_gets_deliveries(
     await store.write(lambda tx: tx.drop_delivery("runs/1"))
     assert (store.reads.deliveries(), store.reads.delivery("runs/1")) == ([], None)
     assert store.reads.last_sequence() == 1
+    await store.close()
+
+
+async def test_the_runs_of_an_older_store_get_their_order_from_the_record(
+    tmp_path: Path, peek: Peek, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those whose events were dropped come before all others, in the order of the clock."""
+    versions = migrations.VERSIONS
+    old = [  # name, when it ended, whether its events are there still
+        ("runs/dropped-late", 700, False),
+        ("runs/dropped-early", 600, False),
+        ("runs/first", 900, True),
+        ("runs/last", 100, True),
+    ]
+    with monkeypatch.context() as patched:
+        patched.setattr(migrations, "VERSIONS", versions[:5])
+        before = Store(tmp_path)
+        await before.open()
+        for name, _, kept in old:
+            if kept:
+                await before.write(lambda tx, n=name: tx.append(Event(subject=n)))  # type: ignore[misc]  # n is bound
+        await before.close()
+    file = sqlite3.connect(tmp_path / "pipelinehost.db")
+    for name, ended, _ in old:
+        run = Run(name=name, stage="s", solution="Sales", target_environment="e", state=Run.STATE_SUCCEEDED)
+        run.end_time.seconds = ended
+        values = (name, 9, "", "s", "Sales", "", "", "", "e", "", 0, ended, 0, None, None, tables.frame(run))
+        file.execute(f"INSERT INTO run VALUES ({', '.join('?' * len(values))})", values)
+    file.commit()
+    file.close()
+    store = Store(tmp_path)
+    await store.open()
+    order = []
+    while (found := store.reads.newest_success("s", "Sales")) is not None:
+        assert store.reads.newest_success_in("e", "Sales") == found
+        order.append(found.name)
+        found.state = Run.STATE_FAILED
+        await store.write(lambda tx, run=found: tx.save_run(run, epoch=0))  # type: ignore[misc]  # run is bound
+    assert order == ["runs/last", "runs/first", "runs/dropped-late", "runs/dropped-early"]
     await store.close()
 
 
