@@ -32,7 +32,6 @@ from pipelinehost_server.deployment.journal import (
     HOST,
     IMPORT_NOTES,
     end_run,
-    forget_settings,
     moved,
     put_aside,
 )
@@ -144,7 +143,7 @@ def come_to(tx: Transaction, run: Run, kinds: Sequence[Gate.Kind], now: int) -> 
         status = run.gates.add(kind=kind)
     waiting = status.state == GateStatus.STATE_WAITING
     if waiting and status.bound_sha256 == digest and status.expire_time.ToNanoseconds() <= now:
-        return [_expired(run, status)]
+        return [_expired(tx, run, status)]
     if not waiting or status.bound_sha256 != digest:
         if status.decisions:
             told = _CHANGED if status.bound_sha256 != digest else _LOST
@@ -229,7 +228,6 @@ def decide(
     tx.append(decided)
     if yes:
         return moved(run, Run.STATE_QUEUED, caller)
-    forget_settings(tx, run)
     run.error.CopyFrom(
         RunError(
             code="GATE_REJECTED",
@@ -287,11 +285,12 @@ def _ever_same(reads: Reads, one: str, other: str, run: Run) -> bool:
 
 
 def _people(reads: Reads, name: str, run: Run) -> set[str]:
-    since = run.create_time.ToNanoseconds()
+    # Not by the clock, which may have been put back. Of an unfinished run no event is dropped.
+    since = next((event.sequence for event in reads.events_of_run(run.name, 0, 1)), 0)
     asked: list[tuple[str, Operator, object]] = [
         ("subject", "=", _full(name)),
         ("kind", "=", Event.KIND_PRINCIPAL_UPDATED),
-        ("time", ">=", since),
+        ("sequence", ">", since),
     ]
     rows, _ = reads.page("event", where=asked, limit=_CHANGES)
     changes = ListEventsResponse.FromString(rows).events
@@ -342,7 +341,7 @@ def _open(tx: Transaction, run: Run, status: GateStatus, gate: Gate, digest: str
     webhooks.opened(tx, run, status)
 
 
-def _expired(run: Run, status: GateStatus) -> Event:
+def _expired(tx: Transaction, run: Run, status: GateStatus) -> Event:
     status.state = GateStatus.STATE_EXPIRED
     waited = f"{status.open_time.ToDatetime():%Y-%m-%dT%H:%M:%SZ}"
     run.error.CopyFrom(

@@ -192,9 +192,7 @@ class Journal:
         def job(tx: Transaction) -> Run:
             run = _copy(self.run)
             events = examine(tx, run)
-            if run.state in rules.FINISHED:
-                forget_settings(tx, run)
-            elif not events:
+            if not events:
                 return run
             return tx.save_run(run, events, epoch=epoch, held=None, waiting=False)
 
@@ -304,11 +302,11 @@ class Journal:
     @_in_turn
     async def cancelled(self) -> None:
         """End the run as cancelled: its import was not applied, and will not be."""
-        run, epoch = _copy(self.run), self._epoch
-        event = end_cancelled(run, HOST, "")
+        epoch = self._epoch
 
         def job(tx: Transaction) -> Run:
-            forget_settings(tx, run)
+            run = _copy(self.run)
+            event = end_cancelled(tx, run, HOST, "")
             return tx.save_run(run, [event], epoch=epoch)
 
         self.run = await self._store.write(job)
@@ -414,14 +412,19 @@ class Journal:
         return moved(run, state, HOST)
 
 
-def end_cancelled(run: Run, actor: str, message: str) -> Event:
+def end_cancelled(tx: Transaction, run: Run, actor: str, message: str) -> Event:
     """Put a run into its end as cancelled and give the event of it."""
     run.ClearField("error")
-    return end_run(run, Run.STATE_CANCELLED, actor, message)
+    return end_run(tx, run, Run.STATE_CANCELLED, actor, message)
 
 
-def end_run(run: Run, state: Run.State, actor: str, message: str) -> Event:
-    """Put a run that was not imported into an end that cannot be left, and give the event of it."""
+def end_run(tx: Transaction, run: Run, state: Run.State, actor: str, message: str) -> Event:
+    """Put a run that was not imported into an end that cannot be left, and give the event of it.
+
+    The values of its settings are not needed any more, nor what was noted of an import.
+    """
+    tx.delete_secret(settings_key(run.name))
+    tx.delete_outputs(run.name, IMPORT_NOTES)
     for step in run.steps:
         if step.state == Step.STATE_RUNNING:
             step.state = Step.STATE_PENDING
@@ -435,12 +438,6 @@ def put_aside(run: Run, state: Run.State, message: str) -> Event:
         if step.state == Step.STATE_RUNNING:
             step.CopyFrom(Step(kind=step.kind, state=Step.STATE_PENDING))
     return moved(run, state, HOST, message)
-
-
-def forget_settings(tx: Transaction, run: Run) -> None:
-    """Drop what a run that ends without an import does not need any more."""
-    tx.delete_secret(settings_key(run.name))
-    tx.delete_outputs(run.name, IMPORT_NOTES)
 
 
 def moved(run: Run, state: Run.State, actor: str, message: str = "") -> Event:

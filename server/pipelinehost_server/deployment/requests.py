@@ -76,7 +76,6 @@ from pipelinehost_server.deployment.journal import (
     WISHED,
     Journal,
     end_cancelled,
-    forget_settings,
     moved,
     settings_key,
 )

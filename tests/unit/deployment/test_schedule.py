@@ -15,11 +15,11 @@ from tests.unit.deployment.test_run import package, state
 
 from pipelinehost.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound
 from pipelinehost.v1.pipeline_host_pb2 import CancelRunRequest, RescheduleRunRequest
-from pipelinehost.v1.resources_pb2 import Event, Run, Step
+from pipelinehost.v1.resources_pb2 import DeploymentSettings, Event, Run, Step
 from pipelinehost_dataverse.solution import Table, new_manifest, write
 from pipelinehost_server import rules
 from pipelinehost_server.deployment import dispatcher, schedule
-from pipelinehost_server.deployment.journal import Journal
+from pipelinehost_server.deployment.journal import Journal, settings_key
 from pipelinehost_server.deployment.run import Execution
 
 HOUR = 3600 * 10**9
@@ -131,6 +131,19 @@ async def test_a_time_that_came_while_the_host_was_down(host: Host, clock: Clock
     await host.start()
     assert state(await host.ended(run)) == "SUCCEEDED"
     assert await host.history("qa") == ["1.0.0.0"]
+
+
+async def test_a_run_whose_gate_has_expired_meanwhile_ends_and_forgets_its_settings(host: Host) -> None:
+    """Before its alarm rings somebody gives it another time."""
+    clock = Clock(host)
+    await guard(host, gate(APPROVAL, "ada"))
+    artifact = await host.upload(package(managed=True))
+    run = await host.asked(artifact=artifact.name, stage="qa", settings=DeploymentSettings())
+    await rests(host, run)
+    assert host.store.reads.secret(settings_key(run.name)) is not None
+    clock.offset = 8 * DAY
+    assert state(await reschedule(host, clock, run)) == "EXPIRED"
+    assert host.store.reads.secret(settings_key(run.name)) is None
 
 
 async def test_a_restart_before_the_time_changes_nothing(host: Host, clock: Clock) -> None:
