@@ -235,7 +235,7 @@ def decide(
             remedy="Mend what was said, and deploy anew.",
         )
     )
-    return end_run(run, Run.STATE_REJECTED, caller, request.comment)
+    return end_run(tx, run, Run.STATE_REJECTED, caller, request.comment)
 
 
 def _require_words(request: ApproveRequest | RejectRequest, *, why: bool) -> None:
@@ -352,7 +352,7 @@ def _expired(tx: Transaction, run: Run, status: GateStatus) -> Event:
             remedy="Deploy anew, and tell the approvers: " + ", ".join(status.gate.approvers) + ".",
         )
     )
-    return end_run(run, Run.STATE_EXPIRED, HOST, run.error.message)
+    return end_run(tx, run, Run.STATE_EXPIRED, HOST, run.error.message)
 
 
 def _require_approver(reads: Reads, run: Run, gate: Gate, caller: str) -> None:

@@ -594,6 +594,21 @@ async def test_a_setting_that_changes_in_the_target_is_approved_anew(host: Host)
         assert state(await host.ended(run)) == "SUCCEEDED"
 
 
+async def test_whoever_was_the_requester_since_then_is_found_though_the_clock_was_put_back(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await waiting(host)
+    service = Principal(name="principals/ada", kind=Principal.KIND_SERVICE, role=Principal.ROLE_VIEWER)
+    before = Principal(name=service.name, person="principals/admin")
+    changed = Event(kind=Event.KIND_PRINCIPAL_UPDATED, subject=service.name, principal_before=before)
+    now = time.time_ns
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "time_ns", lambda: now() - 3600 * 10**9)
+        await host.store.write(lambda tx: (tx.put_principal(service), tx.append(changed)))
+    with pytest.raises(PermissionDenied, match="nobody approves their own request"):
+        await approve(host, run, "ada")
+
+
 async def test_a_cancelled_run_waits_at_no_gate(host: Host) -> None:
     run = await waiting(host)
     await host.deployment.cancel(CancelRunRequest(name=run.name), "admin", once())
