@@ -210,6 +210,8 @@ class Dispatcher:
             elif self._advancing:
                 self._begin(name)
 
+        if (before := self._later.pop(name, None)) is not None:
+            before.cancel()
         self._later[name] = asyncio.get_running_loop().call_later(after.total_seconds(), due)
 
 

@@ -126,6 +126,19 @@ async def test_a_look_that_fails_does_not_end_the_dispatcher(
     assert run.state == Run.STATE_SUCCEEDED
 
 
+async def test_of_two_looks_planned_for_a_run_the_last_counts(
+    host: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A pipeline is changed while a run is at work, and then its import cannot be told."""
+    begun: list[str] = []
+    monkeypatch.setattr(host.deployment._dispatcher, "_begin", begun.append)
+    for milliseconds in (10, 50):
+        host.deployment._dispatcher._look_again("runs/x", timedelta(milliseconds=milliseconds))
+    await asyncio.sleep(0.15)
+    assert begun == ["runs/x"]
+    assert caplog.records == []
+
+
 async def test_an_environment_that_cannot_be_opened_is_a_finding(host: Host) -> None:
     artifact = await host.upload(managed())
     folder = host.folder / "environments"
