@@ -78,10 +78,10 @@ async def take(api: WebApi, store: str) -> Claim | None:
         DataverseError: it cannot be asked, or does not let us write.
     """
     before = await owner(api)
-    if before is None:
-        await claim(api, store)
-    elif before.store != store:
-        await api.change_mark(before.mark, _text(store))
+    found = before or await claim(api, store)
+    if found.store != store:
+        await api.change_mark(found.mark, _text(store))
+        return found  # also where another host was faster just now
     return before
 
 

@@ -82,6 +82,23 @@ async def test_the_first_has_it_and_lets_it_go(api: WebApi) -> None:
     assert await claims.take(api, "two") is None
 
 
+async def test_taking_over_outruns_another_host_that_comes_at_the_same_time(
+    api: WebApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = claims.owner
+
+    async def late(asked: WebApi) -> claims.Claim | None:
+        found = await look(asked)
+        await claims.claim(asked, "one")
+        return found
+
+    monkeypatch.setattr(claims, "owner", late)
+    before = await claims.take(api, "two")
+    assert before is not None
+    assert before.store == "one"
+    assert (await claims.claim(api, "two")).store == "two"
+
+
 async def test_many_that_come_at_once_agree(api: WebApi) -> None:
     found = await asyncio.gather(*(claims.claim(api, f"host {n}") for n in range(8)))
     assert len({c.store for c in found}) == 1
