@@ -251,8 +251,7 @@ class Deployment:
             if state is None:
                 raise _not_cancellable(run)
             if state == Run.STATE_CANCELLED:
-                forget_settings(tx, run)
-                return end_cancelled(run, caller, request.reason)
+                return end_cancelled(tx, run, caller, request.reason)
             tx.put_output(run.name, CANCEL, WISHED)
             return moved(run, state, caller, request.reason)
 
@@ -490,9 +489,10 @@ class Deployment:
 
         Raises:
             NotFound: no such artifact, environment, solution or stage.
-            FailedPrecondition: the package cannot be used, or the environment refused.
+            FailedPrecondition: the package cannot be used, or an environment refused.
+            Unavailable: an environment could not be reached.
         """
-        reads = self._store.reads
+        reads, environment = self._store.reads, Environment()
         try:
             if request.WhichOneof("source") == "artifact":
                 artifact = artifact_named(reads, request.artifact)
@@ -507,12 +507,10 @@ class Deployment:
             target_title, target_api, stage_settings = "the target", None, DeploymentSettings()
             if request.stage:
                 stage = stage_named(reads, request.stage)
-                target = environment_named(reads, stage.environment)
+                environment = environment_named(reads, stage.environment)
                 own = stage.name if stage.HasField("sign_in") else ""
-                target_title, target_api = (
-                    rules.title(target),
-                    await self._environments.connect(target, own),
-                )
+                target_title = rules.title(environment)
+                target_api = await self._environments.connect(environment, own)
                 stage_settings = stage.settings
             merged = await merge_settings(
                 solution, target_api, target_title, stage_settings, DeploymentSettings()
@@ -520,9 +518,7 @@ class Deployment:
         except Stopped as stopped:
             raise _stopped(stopped) from stopped
         except DataverseError as error:
-            raise FailedPrecondition(
-                ErrorReason.ERROR_REASON_ENVIRONMENT_REFUSED, str(error), remedy="Try again later."
-            ) from error
+            raise as_host_error(error, environment) from error
         return _description(solution, merged.settings)
 
     async def _change(

@@ -6,8 +6,8 @@ import pytest
 from tests.unit.deployment.conftest import Host
 from tests.unit.deployment.test_run import package
 
-from pipelinehost.errors import FailedPrecondition, InvalidArgument, NotFound
-from pipelinehost.v1.pipeline_host_pb2 import DeployRequest
+from pipelinehost.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
+from pipelinehost.v1.pipeline_host_pb2 import DeployRequest, DescribeSolutionRequest
 
 
 async def test_a_raised_version_is_due_in_the_first_stage_again(host: Host) -> None:
@@ -84,6 +84,17 @@ async def test_the_version_that_is_asked_for_is_the_artifacts(host: Host) -> Non
     with pytest.raises(InvalidArgument, match=r"is version 1\.2\S*, not 1\.3"):
         await host.asked(artifact=artifact.name, version="1.3")
     assert (await host.asked(artifact=artifact.name, version="1.2.0.0")).artifact == artifact.name
+
+
+async def test_a_description_names_the_environment_that_cannot_be_asked(host: Host) -> None:
+    artifact = await host.upload(package(managed=True))
+    folder = host.folder / "environments"
+    folder.mkdir(exist_ok=True)
+    (folder / "qa.sqlite").write_bytes(b"not a database, but long enough to be taken for one" * 100)
+    request = DescribeSolutionRequest(artifact=artifact.name, stage="pipelines/sales/stages/qa")
+    with pytest.raises(Unavailable, match=r"^qa could not be reached") as refused:
+        await host.deployment.describe(request)
+    assert refused.value.metadata == {"resource": "environments/qa"}
 
 
 async def test_the_development_environment_is_one_of_the_pipelines(host: Host) -> None:
