@@ -28,11 +28,11 @@ _DAY = timedelta(days=1)
 _LONGEST = timedelta(days=366)
 """The longest window that may recur."""
 _MOST_INTERVAL, _MOST_COUNT = 400, 400
-_LOOKS = 100
 REASON = 500
 """Most characters of a reason, which runs carry."""
 MOST = 50
 """Most freezes of one scope."""
+_LOOKS = 100
 """How many windows that follow each other without a gap are gone through in one look."""
 _LOCAL = re.compile(r"(19[7-9]\d|2\d{3})-\d\d-\d\dT\d\d:\d\d(:\d\d)?")
 _ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}")

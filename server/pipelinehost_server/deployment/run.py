@@ -80,8 +80,6 @@ _PATIENCE = timedelta(minutes=10)
 """How long an environment may be out of reach in the middle of an import before the run is unknown."""
 _PASSING = (AnswerLost, BadAnswer, EnvironmentBusy, EnvironmentUnreachable, Throttled)
 """What an environment says, or does not say, while it cannot be asked; it may pass."""
-
-
 _BUSY_PATIENCE = 600.0
 """Seconds for which an environment may be too busy to take an import."""
 
@@ -141,9 +139,8 @@ class Execution:
         # Environments may say them again when something goes wrong.
         hush(*(v.value for v in self._run_settings().environment_variables))
         try:
-            if (
-                self.journal.output("import.intent") is None
-            ):  # afterwards only the outcome is left to find out
+            # Once an import was sent, only its outcome is left to find out.
+            if self.journal.output("import.intent") is None:
                 self._require_requester(self._store.reads)
             await work()
         except Stopped as stopped:
