@@ -26,6 +26,10 @@ _OPEN_SECONDS = 60.0
 _CLOSE_SECONDS = 10.0
 _END_SECONDS = 2.0
 """How long after a broken connection the end of the process may be seen."""
+_SETTLED_SECONDS = 300.0
+"""A process that has lived so long does not count as one that has ended like those before it."""
+_FIRST_PAUSE, _LAST_PAUSE = 1.0, 60.0
+"""Seconds before it starts again after its second end in a row, and at the most; each time twice as many."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -33,7 +37,9 @@ class Embedded:
     """The process that embedded environments live in, so that callers of the host do not feel their work.
 
     It starts when the first environment is opened, and again at the next call after it has died; what the
-    environments had accepted goes on when they are opened there. It ends with the host, however that ends:
+    environments had accepted goes on when they are opened there. That may be what it has died of: so from the
+    second time on it starts after a growing pause, in which every call is refused. It ends with the host,
+    however that ends:
     nobody writes to its standard input, and it takes the end of that for the host's. It listens on a socket
     in a folder that only this user can enter, so that nobody else can ask it and no token is needed.
     """
@@ -42,6 +48,10 @@ class Embedded:
         self._turn = asyncio.Lock()
         self._folder = ""
         self._process: Process | None = None
+        self._started = self._not_before = 0.0
+        """Times of the loop: of the last start, and when the next one may be."""
+        self._ends = 0
+        """How often in a row the process has ended early."""
 
     async def open(self, name: str, **settings: object) -> tuple[str, httpx.AsyncBaseTransport]:
         """The address of an embedded environment and the way to it, which outlives the process.
@@ -67,16 +77,23 @@ class Embedded:
         """The process as it runs now.
 
         Raises:
-            EnvironmentUnreachable: it cannot be started.
+            EnvironmentUnreachable: it cannot be started, or not yet.
         """
+        now = asyncio.get_running_loop().time
         async with self._turn:
-            if self._process is not None and self._process.returncode is None:
-                return self._process
             if self._process is not None:
-                code = self._process.returncode
-                _LOG.warning("the process of the embedded environments ended with %d: it starts again", code)
+                if self._process.returncode is None:
+                    return self._process
+                self._pause(self._process.returncode, now())
+                self._process = None
+            if (seconds := self._not_before - now()) > 0:
+                raise EnvironmentUnreachable(
+                    f"the process of the embedded environments has ended {self._ends} times in a row, and "
+                    f"starts again in {max(seconds, 1):.0f} s; the host's log may say why",
+                    operation="open",
+                )
             try:
-                self._process = await self._start()
+                self._process, self._started = await self._start(), now()
             except OSError as error:
                 raise EnvironmentUnreachable(
                     f"the process of the embedded environments cannot be started: {error}. It needs memory, "
@@ -84,6 +101,18 @@ class Embedded:
                     operation="open",
                 ) from error
             return self._process
+
+    def _pause(self, code: int, now: float) -> None:
+        """Decide how long after its end the process may start again, and tell."""
+        lived = now - self._started
+        self._ends = 1 if lived >= _SETTLED_SECONDS else self._ends + 1
+        pause = 0.0 if self._ends == 1 else min(_FIRST_PAUSE * 2.0 ** min(self._ends - 2, 20), _LAST_PAUSE)
+        self._not_before = now + pause
+        when = ""
+        if pause:
+            when = f" in {pause:g} s. It has ended {self._ends} times in a row: what an environment goes on "
+            when += "with when it is opened may be the cause"
+        _LOG.warning("the process of the embedded environments ended with %d: it starts again%s", code, when)
 
     async def _start(self) -> Process:
         with socket.socket(socket.AF_UNIX) as listening:
