@@ -161,6 +161,19 @@ def test_a_pipeline_takes_its_freezes_with_it(frozen: Bed) -> None:
     ]
 
 
+def test_a_time_beyond_all_calendars_is_refused_also_where_a_freeze_comes_again(frozen: Bed) -> None:
+    weekly = {"start": "2026-01-01T00:00", "end": "2026-01-02T00:00", "recurrence": "FREQ=WEEKLY;BYDAY=TH"}
+    create(frozen, scope=SALES, time_zone="Europe/Berlin", **weekly)
+    request = api.DeployRequest(pipeline=SALES, artifact=frozen.upload(package()).name)
+    request.schedule_time.FromJsonString("9999-12-31T23:59:59Z")
+    for method, asked in (
+        ("Deploy", request),
+        ("ValidateDeployment", api.ValidateDeploymentRequest(deployment=request)),
+    ):
+        with pytest.raises(errors.InvalidArgument, match="400 days"):
+            frozen.call(method, asked)
+
+
 def test_only_administrators_go_through(frozen: Bed) -> None:
     tokens = frozen.tokens  # type: ignore[attr-defined]  # set by the fixture
     artifact = frozen.upload(package()).name

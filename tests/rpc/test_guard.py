@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.message_factory import GetMessageClass
+from google.protobuf.timestamp_pb2 import Timestamp
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from tests.rpc.conftest import Bed, pipeline
@@ -187,6 +188,21 @@ def test_all_shape_violations_come_at_once_with_their_paths(bed: Bed) -> None:
         "environment.kind",
         'environment.installed_apps["b\x1b"]',
     ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "nanos"), [(10**15, 0), (-(10**15), 0), (2 * 10**9, -1), (2 * 10**9, 10**9)]
+)
+def test_what_is_no_time_is_an_invalid_argument(seconds: int, nanos: int, bed: Bed) -> None:
+    at = Timestamp(seconds=seconds, nanos=nanos)
+    for method, field, request in (
+        ("CreateToken", "expire_time", api.CreateTokenRequest(principal="principals/admin", expire_time=at)),
+        ("PruneEvents", "before", api.PruneEventsRequest(before=at)),
+        ("RescheduleRun", "schedule_time", api.RescheduleRunRequest(name="runs/x", schedule_time=at)),
+    ):
+        with pytest.raises(errors.InvalidArgument) as refused:
+            bed.call(method, request)
+        assert [v.subject for v in refused.value.violations] == [field]
 
 
 def test_large_requests_are_refused(bed: Bed) -> None:

@@ -33,6 +33,7 @@ import grpc
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
+from google.protobuf.timestamp_pb2 import Timestamp
 from grpc_status import rpc_status
 
 from pipelinehost.errors import (
@@ -635,7 +636,7 @@ _Look: TypeAlias = Callable[[Any, str, list[Violation]], None]
 
 
 def _shape(descriptor: Descriptor) -> Callable[[Any], None]:
-    """What checks a request of this type: lengths, characters, enum values; all violations at once."""
+    """What checks a request of this type: lengths, characters, enum values, times; all violations at once."""
     look = _looks(descriptor)
 
     def inspected(request: Any) -> None:
@@ -710,8 +711,8 @@ def _field(f: FieldDescriptor) -> _Look | None:
 def _value(f: FieldDescriptor) -> _Look | None:
     """What checks one value of a field; ``path`` is then the value's own."""
     if f.message_type is not None:
-        if f.message_type.full_name == "google.protobuf.Timestamp":  # set by the host, ignored in requests
-            return None
+        if f.message_type.full_name == "google.protobuf.Timestamp":
+            return cast("_Look", _time)
         look = _looks(f.message_type)
         return lambda message, path, found: look(message, path + ".", found)
     if f.enum_type is not None:
@@ -734,6 +735,14 @@ def _value(f: FieldDescriptor) -> _Look | None:
             found.append(Violation(path, "holds control characters; remove them"))
 
     return cast("_Look", text)
+
+
+def _time(value: Timestamp, path: str, found: list[Violation]) -> None:
+    try:
+        value.ToNanoseconds()
+    except ValueError:
+        told = "is no time: its seconds go from the year 1 to 9999, its nanos from 0 to 999,999,999"
+        found.append(Violation(path, told))
 
 
 def _too_many(entries: Any, path: str, found: list[Violation]) -> bool:

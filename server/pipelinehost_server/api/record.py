@@ -128,13 +128,9 @@ class Record:
             InvalidArgument: the time is missing, or a head was not signed by this host.
             FailedPrecondition: there is nothing to drop, or it was not exported.
         """
-        try:
-            before = request.before.ToNanoseconds()
-        except ValueError:
-            raise invalid([Violation("before", "is no time")]) from None
         if not request.HasField("before"):
             raise invalid([Violation("before", "is required")])
-        before = max(-_LATEST, min(before, _LATEST))
+        before = max(-_LATEST, min(request.before.ToNanoseconds(), _LATEST))
         self._require_signed(request.exports, "exports")
 
         def decide(reads: Reads) -> Event:

@@ -62,8 +62,13 @@ def wait_of(reads: Reads, run: Run, now: int) -> Run.Wait | None:
 
 
 def frozen_violations(reads: Reads, stage: Stage, request: DeployRequest, now: int) -> list[Violation]:
-    """What freezes have against a deployment at the time that it asks for."""
-    at = max(now, request.schedule_time.seconds * _SECOND + request.schedule_time.nanos)
+    """What freezes have against a deployment at the time that it asks for.
+
+    Raises:
+        InvalidArgument: that time lies too far ahead.
+    """
+    asked = wanted(request.schedule_time, now)
+    at = now if asked is None else asked.ToNanoseconds()
     if request.override_reason:
         return []
     there = reads.freezes_of(*freezes.scopes(stage.name))
