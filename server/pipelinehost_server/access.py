@@ -63,6 +63,7 @@ class Relation(enum.Enum):
     IS = "act as"
     FREEZES = "freeze"
     GOVERNS = "give"
+    UNPACKS = "have the unmanaged package of"
 
 
 _REACH: Final = {
@@ -102,7 +103,7 @@ class Rule:
 _HOST = "/pipelinehost.v1.PipelineHost/"
 _ARTIFACTS = "/pipelinehost.v1.Artifacts/"
 _HEALTH = "/grpc.health.v1.Health/"
-_SEES, _RUNS, _EDITS, _OWNS, _MAKES, _IS, _FREEZES, _GOVERNS = Relation
+_SEES, _RUNS, _EDITS, _OWNS, _MAKES, _IS, _FREEZES, _GOVERNS, _UNPACKS = Relation
 
 POLICY: Mapping[str, Rule] = {
     _HOST + "GetHost": Rule(Permission.SIGNED_IN),
@@ -146,7 +147,7 @@ POLICY: Mapping[str, Rule] = {
         deployment__override_reason=_GOVERNS,
     ),
     _HOST + "Deploy": Rule(Permission.RUN, pipeline=_RUNS, artifact=_SEES, override_reason=_GOVERNS),
-    _HOST + "RestoreArtifact": Rule(Permission.MAKE, artifact=_SEES, environment=_MAKES),
+    _HOST + "RestoreArtifact": Rule(Permission.MAKE, artifact=_UNPACKS, environment=_MAKES),
     _HOST + "GetRun": Rule(Permission.VIEW, name=_SEES),
     _HOST + "ListRuns": Rule(Permission.VIEW),
     _HOST + "WatchRun": Rule(Permission.VIEW, name=_SEES),
@@ -352,6 +353,16 @@ class Access:
             if (name := get(request)) or relation is Relation.FREEZES:
                 _relate(reads or self._store.reads, caller, relation, name, field)
 
+    def require_unpacks(self, caller_: Caller, artifact: Artifact) -> None:
+        """Whether the caller, who sees an artifact, may by now have its unmanaged package.
+
+        Raises:
+            PermissionDenied: they may not.
+            Unauthenticated: nobody can sign in as this caller any more.
+        """
+        if not unpacks(self._store.reads, self.still(caller_), artifact):
+            raise _unrelated(caller_, Relation.UNPACKS, artifact.name)
+
     def again(self, caller_: Caller, method: str, request: Message) -> Callable[[Reads], None]:
         """What decides the same once more, as of a transaction's own writes or of what is committed by then.
 
@@ -546,7 +557,11 @@ def may_go_on(reads: Reads, run: Run) -> bool:
         return True
     if run.pipeline:
         return reach(reads, found, run.pipeline) >= Reach.RUN
-    return found.role >= Permission.MAKE and reads.makes(run.target_environment, found.principals)
+    return (
+        found.role >= Permission.MAKE
+        and reads.makes(run.target_environment, found.principals)
+        and unpacks(reads, found, reads.artifact(run.artifact))
+    )
 
 
 def reach(reads: Reads, caller: Caller, pipeline: str) -> int:
@@ -559,22 +574,15 @@ def reach(reads: Reads, caller: Caller, pipeline: str) -> int:
     return found
 
 
-def require_twin(reads: Reads, caller: Caller, artifact: Artifact | None) -> None:
-    """Whether the caller may have the unmanaged package beside a managed one.
+def unpacks(reads: Reads, caller: Caller, artifact: Artifact | None) -> bool:
+    """Whether the caller, who sees an artifact, may have the unmanaged package beside the managed one.
 
     Somebody may see an artifact because they had its managed bytes, as every customer has: that gives no
     right to what it was made from. Who sees the environment that it was exported from does.
-
-    Raises:
-        PermissionDenied: they do not.
     """
     if caller.administrator or artifact is None or not artifact.managed or not artifact.source_sha256:
-        return
-    if not reads.seen("environment", artifact.source_environment, caller.principals):
-        raise _denied(
-            f"{caller.name} may see {artifact.name}, and not its unmanaged package: that is for who sees "
-            f"{artifact.source_environment}"
-        )
+        return True
+    return reads.seen("environment", artifact.source_environment, caller.principals)
 
 
 def _alternative_names(pem: bytes) -> tuple[set[str], float]:
@@ -643,7 +651,8 @@ def _relate(reads: Reads, caller: Caller, relation: Relation, name: str, field: 
             allowed = sees and (relation is Relation.SEES or asked(name, caller.principals))
         case "artifacts":
             names.parse("artifact", name, field)
-            sees = allowed = reads.seen("artifact", name, caller.principals)
+            sees = reads.seen("artifact", name, caller.principals)
+            allowed = relation is Relation.SEES or unpacks(reads, caller, reads.artifact(name))
         case "freezes":
             names.parse("freeze", name, field)
             freeze = reads.freeze(name)
@@ -669,7 +678,7 @@ def _relate(reads: Reads, caller: Caller, relation: Relation, name: str, field: 
     if not sees:
         raise absent(name)
     if not allowed:
-        raise _denied(f"{caller.name} may see {name}, and may not {relation.value} it")
+        raise _unrelated(caller, relation, name)
 
 
 def _made_by_editor(reads: Reads, freeze: Freeze, pipeline: str) -> bool:
@@ -683,6 +692,10 @@ _KINDS: Final = {"environment": "environment", "artifact": "artifact", "stage": 
 
 
 _ASK: Final = "Ask an administrator of the host."
+
+
+def _unrelated(caller: Caller, relation: Relation, name: str) -> PermissionDenied:
+    return _denied(f"{caller.name} may see {name}, and may not {relation.value} it")
 
 
 def _denied(message: str, *, remedy: str = "") -> PermissionDenied:

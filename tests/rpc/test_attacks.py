@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,18 @@ from tests.rpc.conftest import DEVELOPMENT, Bed, package, parts, pipeline
 from pipelinehost import errors
 from pipelinehost.v1 import artifacts_pb2 as artifacts_api
 from pipelinehost.v1 import pipeline_host_pb2 as api
-from pipelinehost.v1.resources_pb2 import Connection, Gate, Pipeline, Principal, Run, Share, SignIn, Stage
-from pipelinehost_server.api import guard
+from pipelinehost.v1.resources_pb2 import (
+    Connection,
+    Environment,
+    Gate,
+    Pipeline,
+    Principal,
+    Run,
+    Share,
+    SignIn,
+    Stage,
+)
+from pipelinehost_server.api import artifacts, guard
 
 SALES = "pipelines/sales"
 
@@ -119,6 +130,67 @@ def test_who_has_the_managed_package_does_not_get_the_unmanaged_one(town: Town) 
     with pytest.raises(errors.PermissionDenied):
         town.call("RestoreArtifact", restore, token=town.mallory)
     assert town.call("DownloadArtifact", source, token=town.ada)
+
+
+@pytest.fixture
+def trusted(town: Town) -> tuple[Run, Callable[[], None]]:
+    """A run whose unmanaged package Mallory may have as a maker of dev, and what takes that from her."""
+    run = town.exported()
+    request = artifacts_api.DownloadArtifactRequest(name=run.artifact)
+    managed = b"".join(r.chunk for r in town.call("DownloadArtifact", request))
+    town.call("UploadArtifact", iter(parts(managed)), token=town.mallory)
+    dev = Environment(name="environments/dev", makers=["principals/ada", "principals/mallory"])
+
+    def update() -> None:
+        change = api.UpdateEnvironmentRequest(environment=dev)
+        change.update_mask.paths.append("makers")
+        town.call("UpdateEnvironment", change)
+
+    update()
+    dev.makers.pop()
+    return run, update
+
+
+def test_a_download_of_the_unmanaged_package_ends_with_the_right_to_it(
+    town: Town, trusted: tuple[Run, Callable[[], None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, lose = trusted
+    real, going_on = artifacts._Package.read, threading.Event()
+    monkeypatch.setattr(artifacts, "CHUNK", 200)
+
+    def slowly(package: Any) -> bytes:
+        if package.digest.digest() != hashlib.sha256().digest():
+            assert going_on.wait(10)
+        return real(package)
+
+    monkeypatch.setattr(artifacts._Package, "read", slowly)
+    source = artifacts_api.DownloadArtifactRequest(name=run.artifact, source=True)
+    stream = town.stream("DownloadArtifact", source, token=town.mallory)
+    assert next(stream).declaration.size > 400
+    lose()
+    going_on.set()
+    with pytest.raises(grpc.RpcError) as ended:
+        list(stream)
+    assert ended.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
+def test_a_restore_needs_the_right_to_the_unmanaged_package_when_the_job_runs(
+    town: Town, trusted: tuple[Run, Callable[[], None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, _ = trusted
+    real = town.store.write
+    dev = town.call("GetEnvironment", api.GetEnvironmentRequest(name="environments/dev"))
+    del dev.makers[:]
+
+    async def overtaken(job: Any) -> Any:
+        monkeypatch.undo()
+        await real(lambda tx: tx.put_environment(dev))
+        return await real(job)
+
+    monkeypatch.setattr(town.store, "write", overtaken)
+    restore = api.RestoreArtifactRequest(artifact=run.artifact, environment="environments/hut")
+    with pytest.raises(errors.PermissionDenied, match="unmanaged package"):
+        town.call("RestoreArtifact", restore, token=town.mallory)
 
 
 @pytest.mark.parametrize("how", ["revoked", "expired"])

@@ -16,7 +16,17 @@ from google.protobuf.message import Message
 from pipelinehost.errors import NotFound, PermissionDenied, Unauthenticated
 from pipelinehost.v1 import pipeline_host_pb2 as api
 from pipelinehost.v1.errors_pb2 import ErrorReason
-from pipelinehost.v1.resources_pb2 import Environment, Event, Identity, Pipeline, Principal, Run, Share, Token
+from pipelinehost.v1.resources_pb2 import (
+    Artifact,
+    Environment,
+    Event,
+    Identity,
+    Pipeline,
+    Principal,
+    Run,
+    Share,
+    Token,
+)
 from pipelinehost_server import access as module
 from pipelinehost_server.access import POLICY, Access, Caller, Permission, may_go_on
 from pipelinehost_server.issuer import Bearer
@@ -389,6 +399,18 @@ async def test_a_run_goes_on_only_while_its_requester_may_ask_for_it(store: Stor
     restore = Run(requester=ada, target_environment="environments/dev")
     assert not may_go_on(store.reads, restore)
     await store.write(lambda tx: tx.put_environment(Environment(name="environments/dev", makers=[ada])))
+    assert may_go_on(store.reads, restore)
+    artifact = Artifact(
+        name=f"artifacts/{'a' * 64}",
+        managed=True,
+        source_sha256="b" * 64,
+        source_environment="environments/secret",
+    )
+    await store.write(lambda tx: tx.put_artifact(artifact))
+    restore.artifact = artifact.name
+    assert not may_go_on(store.reads, restore)  # the unmanaged package is not for her
+    artifact.source_environment = "environments/dev"
+    await store.write(lambda tx: tx.put_artifact(artifact))
     assert may_go_on(store.reads, restore)
 
 

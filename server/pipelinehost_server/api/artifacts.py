@@ -27,7 +27,7 @@ from pipelinehost.v1 import artifacts_pb2 as api
 from pipelinehost.v1.errors_pb2 import ErrorReason
 from pipelinehost.v1.resources_pb2 import Artifact, Event
 from pipelinehost_dataverse.solution import PackageError, Solution, read
-from pipelinehost_server.access import Access, Caller, absent, require_twin
+from pipelinehost_server.access import Access, Caller, absent
 from pipelinehost_server.api import listing
 from pipelinehost_server.api.configure import invalid
 from pipelinehost_server.blobs import Blobs, Upload
@@ -179,8 +179,8 @@ class Artifacts:
                     remedy="Leave `source` out to get the managed package.",
                     metadata={"resource": artifact.name},
                 )
-            require_twin(self._store.reads, caller, artifact)
             sha256 = artifact.source_sha256
+            self._access.require_unpacks(caller, artifact)
         try:
             package = _Package(self._blobs.path(sha256))
         except OSError as error:
@@ -200,6 +200,8 @@ class Artifacts:
             yield api.DownloadArtifactResponse(declaration=declaration)
             held = await asyncio.to_thread(package.read)
             while chunk := await asyncio.to_thread(package.read):
+                if sha256 == artifact.source_sha256:  # the guard looks again only at who sees the artifact
+                    self._access.require_unpacks(caller, artifact)
                 yield api.DownloadArtifactResponse(chunk=held)
                 held = chunk
             if package.digest.hexdigest() != sha256:

@@ -38,7 +38,6 @@ from pipelinehost_server.access import (
     people,
     reach,
     renewed,
-    require_twin,
 )
 from pipelinehost_server.api import configure, listing
 from pipelinehost_server.api.record import Record
@@ -615,7 +614,6 @@ class PipelineHost:
 
     async def restore_artifact(self, request: api.RestoreArtifactRequest, caller: Caller) -> Run:
         """Imports the unmanaged package of an artifact into a development environment."""
-        require_twin(self._reads, caller, self._reads.artifact(request.artifact))
         return await self._deployment.restore(request, caller.name, self.once(request, caller))
 
     async def cancel_run(self, request: api.CancelRunRequest, caller: Caller) -> Run:
