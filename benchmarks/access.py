@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -44,7 +45,7 @@ def measure() -> Iterator[Figure]:
             for which, host in hosts.items():
                 tokens[which], artifacts[which], runs[which] = _team(host, folder)
             getting = {w: GetRunRequest(name=runs[w]).SerializeToString() for w in hosts}
-            yield from _compare("GetRun", hosts, tokens, {w: lambda w=w: getting[w] for w in hosts})  # type: ignore[misc]  # a default binds it
+            yield from _compare("GetRun", hosts, tokens, {w: partial(getting.__getitem__, w) for w in hosts})
             deploying = {w: new_deployment(artifacts[w]) for w in hosts}
             yield from _compare("Deploy", hosts, tokens, deploying)
 
@@ -88,7 +89,7 @@ def _compare(
     for which in hosts:
         one(connections[which][0], requests[which]())
         under_load(which)
-    found = in_turn(ROUNDS, {w: lambda w=w: under_load(w) for w in hosts})  # type: ignore[misc]  # as above
+    found = in_turn(ROUNDS, {w: partial(under_load, w) for w in hosts})
     rates = {w: [rate for rate, _ in rounds] for w, rounds in found.items()}
     costs = {w: [cost for _, cost in rounds] for w, rounds in found.items()}
     yield Figure.at_least(

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from pipelinehost_dataverse.webapi import Policy, WebApi
 from pipelinehost_server import rules
 from pipelinehost_server.deployment import Environments
 from pipelinehost_server.deployment.dispatcher import Dispatcher
+from pipelinehost_server.store import Transaction
 
 IMPORTS = int(os.environ.get("FAULTY_IMPORTS", "60"))
 SEED = int(os.environ.get("FAULTY_SEED", "1"))
@@ -156,12 +158,12 @@ class Storm:
             Environment(name=f"environments/{lane.target}", kind=Environment.KIND_TARGET) for lane in lanes
         ]
         for environment in made:
-            await host.store.write(lambda tx, e=environment: tx.put_environment(e))  # type: ignore[misc]  # ruff's B023 wants the default, mypy cannot type it
+            await host.store.write(partial(Transaction.put_environment, environment=environment))
         for lane in lanes:
             name = f"pipelines/lane{lane.number}"
             stage = Stage(name=f"{name}/stages/qa", environment=f"environments/{lane.target}")
             pipeline = Pipeline(name=name, development_environments=["environments/dev"], stages=[stage])
-            await host.store.write(lambda tx, p=pipeline: tx.put_pipeline(p))  # type: ignore[misc]  # as above
+            await host.store.write(partial(Transaction.put_pipeline, pipeline=pipeline))
             artifact = await host.upload(package(lane.solution, "1.0.0.0", managed=False))
             request = RestoreArtifactRequest(artifact=artifact.name, environment="environments/dev")
             run = await host.deployment.restore(request, "admin", deployment.once())

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import TypeVar
 
 from tests.crash.record import INSIDE, OUTSIDE, Record
@@ -127,7 +128,7 @@ class Freezer(threading.Thread):
             if run.schedule_time.ToNanoseconds() > self._clock.now() + _FAR:
                 self._record.count("runs that a jump has put off")
                 try:
-                    self._told(lambda name=run.name: self._client.reschedule(name))  # type: ignore[misc]  # ruff's B023 wants the default
+                    self._told(partial(self._client.reschedule, run.name))
                 except PipelineHostError:  # it was cancelled, or goes on
                     continue
         for run in self._told(lambda: list(self._client.runs("state = AWAITING_GATE"))):
@@ -138,7 +139,7 @@ class Freezer(threading.Thread):
             ):
                 self._record.count("gates that a jump has put off")
                 with contextlib.suppress(FailedPrecondition):  # it was decided
-                    self._told(lambda name=run.name: self._client.cancel(name))  # type: ignore[misc]  # as above
+                    self._told(partial(self._client.cancel, run.name))
 
     def _local(self, seconds: float) -> str:
         at = datetime.fromtimestamp(self._clock.now() / 10**9 + seconds, UTC)

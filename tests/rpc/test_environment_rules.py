@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,6 @@ def test_and_once_in_each(bed: Bed) -> None:
         (both, "pipeline.stages[0].environment", "ENVIRONMENT_KIND"),
     ):
         request = api.CreatePipelineRequest(pipeline=pipeline(stages=stages))
-        assert refused(lambda r=request: bed.call("CreatePipeline", r)) == [(subject, code)]  # type: ignore[misc]
+        assert refused(partial(bed.call, "CreatePipeline", request)) == [(subject, code)]
     other = api.UpdateEnvironmentRequest(environment=Environment(name="environments/dev", kind=TARGET))
     assert refused(lambda: bed.call("UpdateEnvironment", other)) == [("environment.kind", "")]

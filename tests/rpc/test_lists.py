@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from pipelinehost.v1 import pipeline_host_pb2 as api
 from pipelinehost.v1.errors_pb2 import ErrorReason
 from pipelinehost.v1.resources_pb2 import Environment, Event, Finding, Pipeline, Stage
 from pipelinehost_server.api import listing
+from pipelinehost_server.store import Transaction
 
 
 def fill(bed: Bed, count: int, text: str = "") -> None:
@@ -24,7 +26,7 @@ def fill(bed: Bed, count: int, text: str = "") -> None:
             wanted = Pipeline(
                 name=f"pipelines/p{i:04}", description=text, display_name="even" if i % 2 == 0 else ""
             )
-            await bed.store.write(lambda tx, p=wanted: tx.put_pipeline(p))  # type: ignore[misc]  # a lambda with a default has no type
+            await bed.store.write(partial(Transaction.put_pipeline, pipeline=wanted))
 
     bed.thread.run(put())
 
@@ -124,7 +126,7 @@ def test_a_page_token_of_one_run_is_not_of_another(idle: Bed) -> None:
     ]
     for run in runs:
         findings = [Finding(code=f"C{i}") for i in range(60)]
-        idle.thread.run(idle.store.write(lambda tx, n=run.name, f=findings: tx.add_findings(n, f)))  # type: ignore[misc]  # a lambda with a default has no type
+        idle.thread.run(idle.store.write(partial(Transaction.add_findings, run=run.name, findings=findings)))
     pages = walk(idle, "ListFindings", api.ListFindingsRequest(run=runs[0].name), "findings")
     assert [f.code for page in pages for f in page] == [f"C{i}" for i in range(60)]
     token = idle.call("ListFindings", api.ListFindingsRequest(run=runs[0].name)).next_page_token

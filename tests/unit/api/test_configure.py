@@ -16,8 +16,8 @@ from pipelinehost_server import rules
 from pipelinehost_server.api import configure
 
 
-def environment(**fields: object) -> Environment:
-    return Environment(name="environments/qa", kind=Environment.KIND_TARGET, **fields)  # type: ignore[arg-type]
+def environment(**fields: Any) -> Environment:
+    return Environment(name="environments/qa", kind=Environment.KIND_TARGET, **fields)
 
 
 REAL = "https://contoso.crm4.dynamics.com"

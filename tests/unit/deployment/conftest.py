@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from pipelinehost_server.config import Config
 from pipelinehost_server.deployment import Deployment, Environments
 from pipelinehost_server.deployment.packages import describe
 from pipelinehost_server.encryption import Encryption
-from pipelinehost_server.store import Once, Store
+from pipelinehost_server.store import Once, Store, Transaction
 
 _ids = itertools.count()
 
@@ -79,7 +80,7 @@ class Host:
         environments = [Environment(name="environments/dev", kind=Environment.KIND_DEVELOPMENT)]
         environments += [Environment(name=f"environments/{s}", kind=Environment.KIND_TARGET) for s in stages]
         for environment in environments:
-            await self.store.write(lambda tx, e=environment: tx.put_environment(e))  # type: ignore[misc]
+            await self.store.write(partial(Transaction.put_environment, environment=environment))
         made = Pipeline(
             name="pipelines/sales",
             development_environments=["environments/dev"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import httpx
@@ -14,7 +14,7 @@ from tests.unit.deployment.test_run import package, state
 from tests.unit.deployment.way import Way, refusal
 
 from pipelinehost.v1.pipeline_host_pb2 import RetryRunRequest
-from pipelinehost.v1.resources_pb2 import Environment, Event
+from pipelinehost.v1.resources_pb2 import Environment, Event, Run
 from pipelinehost_dataverse.emulator import EmbeddedEnvironment
 from pipelinehost_dataverse.solution import read
 from pipelinehost_dataverse.webapi import DataverseError, Mark, Refused, WebApi
@@ -174,8 +174,7 @@ async def test_a_host_that_lost_it_sends_nothing(linked: Host, api: WebApi) -> N
     assert (state(run), recorded(linked).taken_by, kinds(linked)[-1]) == ("SUCCEEDED", "", "UPDATED")
 
 
-async def _retried(host: Host, name: str):  # type: ignore[no-untyped-def]  # a run
-
+async def _retried(host: Host, name: str) -> Run:
     return await host.deployment.retry(RetryRunRequest(name=name), "admin", once())
 
 
@@ -189,7 +188,7 @@ async def test_it_is_looked_at_again_just_before_the_import(linked: Host, api: W
     assert linked.store.reads.output(run.name, "import.intent") is None
 
 
-def after(way: Way, what: str, do: Callable[[], object]) -> None:
+def after(way: Way, what: str, do: Callable[[], Awaitable[object]]) -> None:
     """Do something once, when a request has been answered."""
     inner = way.inner
 
@@ -198,7 +197,7 @@ def after(way: Way, what: str, do: Callable[[], object]) -> None:
             answer = await inner.handle_async_request(request)
             if way.asked[-1] == what:
                 way.inner = inner
-                await do()  # type: ignore[misc]  # a coroutine
+                await do()
             return answer
 
     way.inner = Then()

@@ -7,6 +7,7 @@ import random
 import re
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -109,16 +110,17 @@ async def test_a_run_waits_until_enough_have_approved(host: Host) -> None:
     assert [e.actor for e in host.events(run) if e.kind == Event.KIND_GATE_DECIDED] == ["ada", "cyd"]
 
 
+def stands_at(kind: Gate.Kind, run: Run) -> bool:
+    return run.state == Run.STATE_AWAITING_GATE and run.gates[-1].kind == kind
+
+
 async def test_the_gates_of_an_exporting_run_come_in_order(host: Host) -> None:
     await host.restored(package())
     await guard(host, gate(PRE_DEPLOYMENT, "cyd"), gate(PRE_EXPORT, "ada"), gate(APPROVAL, "ben"))
     run = await rests(host, await host.asked())
     assert (run.artifact, [s.state for s in run.steps]) == ("", [Step.STATE_PENDING] * 5)
     for who, kind in (("ada", PRE_EXPORT), ("ben", APPROVAL), ("cyd", PRE_DEPLOYMENT)):
-        now = await host.until(
-            run,
-            lambda r, k=kind: r.state == Run.STATE_AWAITING_GATE and r.gates[-1].kind == k,  # type: ignore[misc]  # k is bound
-        )
+        now = await host.until(run, partial(stands_at, kind))
         other = next(k for k in (PRE_EXPORT, APPROVAL) if k != kind)
         with pytest.raises(FailedPrecondition) as wrong:
             await approve(host, run, who, gate=other)
@@ -279,7 +281,7 @@ async def test_a_gate_expires_by_the_clock_and_after_restarts(
     begun = time.time_ns()
     for day in (3, 7, 13):
         await host.stop()
-        host.clock = lambda d=day: begun + d * DAY  # type: ignore[misc]  # d is bound
+        host.clock = partial(int, begun + day * DAY)
         await host.start()
         await asyncio.sleep(0.15)
         assert state(host.store.reads.run(run.name) or Run()) == "AWAITING_GATE"
@@ -298,7 +300,7 @@ async def test_an_approval_after_two_weeks_and_three_restarts(host: Host) -> Non
     await approve(host, run, "ada")
     for day in (5, 9, 14):
         await host.stop()
-        host.clock = lambda d=day: begun + d * DAY  # type: ignore[misc]  # d is bound
+        host.clock = partial(int, begun + day * DAY)
         await host.start()
     await approve(host, run, "ben")
     assert state(await host.ended(run)) == "SUCCEEDED"

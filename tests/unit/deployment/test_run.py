@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -39,10 +40,10 @@ TEAMS = "/providers/Microsoft.PowerApps/apis/shared_teams"
 
 
 def package(
-    version: str = "1.0.0.0", *more: object, managed: bool = False, columns: tuple[str, ...] = ("a",)
+    version: str = "1.0.0.0", *more: Any, managed: bool = False, columns: tuple[str, ...] = ("a",)
 ) -> bytes:
     table = Table("cts_order", columns=tuple(Column(f"cts_{c}") for c in columns))
-    return write(new_manifest("Sales", version, managed=managed), table, *more)  # type: ignore[arg-type]
+    return write(new_manifest("Sales", version, managed=managed), table, *more)
 
 
 NEEDY = (

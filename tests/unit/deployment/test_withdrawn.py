@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 from tests.unit.deployment.conftest import Host, once
@@ -71,7 +72,7 @@ async def test_who_has_the_bytes_lifts_no_block(host: Host) -> None:
     artifact = await host.upload(package(managed=True))
     await block(host, artifact.name)
     for fresh in (Artifact(name=artifact.name), Artifact(name=artifact.name, source_sha256="0" * 64)):
-        await host.store.write(lambda tx, fresh=fresh: keep_artifact(tx, fresh, "eve"))  # type: ignore[misc]
+        await host.store.write(partial(keep_artifact, artifact=fresh, actor="eve"))
     again = await host.upload(package(managed=True))
     assert again.block.reason == "it leaks"
     assert again.block.HasField("time")

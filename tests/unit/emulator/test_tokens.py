@@ -96,9 +96,11 @@ async def test_each_application_is_a_user_of_its_own(server: httpx.AsyncClient) 
     users = [(await who(server, t)).json()["UserId"] for t in tokens]
     assert users[0] == users[1] != users[2], "upper and lower case mean the same application"
     for token in (tokens[0], tokens[2]):
-        # No event tells when an operation of an environment ends: it can only be asked.
-        while (answer := await asked(server, token, "POST", "PublishAllXmlAsync")).status_code == 429:  # noqa: ASYNC110
-            await asyncio.sleep(0.02)  # the one before is still under way
+        # The one before is still under way. No event tells when an operation ends: it can only be asked.
+        while (  # noqa: ASYNC110  # as the line above says
+            answer := await asked(server, token, "POST", "PublishAllXmlAsync")
+        ).status_code == 429:
+            await asyncio.sleep(0.02)
         assert answer.status_code == 200
     rows = (await asked(server, tokens[0], "GET", "asyncoperations?$select=_createdby_value")).json()["value"]
     assert [row["_createdby_value"] for row in rows] == [users[0], users[2]]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import peewee
 import pytest
 
 from pipelinehost.v1.resources_pb2 import Event, Freeze, Gate, GateNote, Run
-from pipelinehost_server.store import Delivery, Store, StoreTooNew, migrations, tables
+from pipelinehost_server.store import Delivery, Store, StoreTooNew, Transaction, migrations, tables
 
 Peek = Callable[..., list[tuple[object, ...]]]
 
@@ -121,7 +122,7 @@ async def test_a_store_of_gates_or_freezes_gets_deliveries(
     assert store.reads.deliveries() == []
     first, second = (Delivery("runs/1", f"msg_{n}", Gate.KIND_APPROVAL, n, b"{}") for n in (1, 2))
     for made in (first, second):
-        await store.write(lambda tx, made=made: tx.put_delivery(made))  # type: ignore[misc]  # made is bound
+        await store.write(partial(Transaction.put_delivery, delivery=made))
     assert (store.reads.deliveries(), store.reads.delivery("runs/1")) == (["runs/1"], second)
     await store.write(lambda tx: tx.drop_delivery("runs/1"))
     assert (store.reads.deliveries(), store.reads.delivery("runs/1")) == ([], None)

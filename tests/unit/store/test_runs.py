@@ -1,6 +1,7 @@
 """Runs: fenced by epoch, one per environment, queued in order, and with the events of each change."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -198,7 +199,7 @@ async def test_what_is_due(store: Store, make_run: MakeRun) -> None:
     runs = await store.write(lambda tx: [tx.insert_run(run) for run in made])
     names = [run.name for run in runs]
     for run in runs[7:]:
-        await store.write(lambda tx, run=run: tx.save_run(run, epoch=0, waiting=True))  # type: ignore[misc]
+        await store.write(partial(Transaction.save_run, run=run, epoch=0, waiting=True))
     reads = store.reads
     assert set(reads.due_runs()) == {*names[:3], names[7], names[9]}
     assert set(reads.due_runs()[:2]) == {names[7], names[9]}  # a free target is not kept waiting
@@ -249,9 +250,9 @@ async def test_the_newest_success_is_the_last_in_the_record_though_the_clock_was
     for at in range(900, 870, -1):
         run = make_run(version=f"{at}.0")
         first = first or run.name
-        await store.write(lambda tx, run=run: tx.insert_run(run, events=[note("asked")]))  # type: ignore[misc]  # ruff's B023 wants the default, mypy cannot type it
+        await store.write(partial(Transaction.insert_run, run=run, events=[note("asked")]))
         run.state, run.end_time.seconds = Run.STATE_SUCCEEDED, at
-        last = await store.write(lambda tx, run=run: tx.save_run(run, [note("ended")], epoch=0))  # type: ignore[misc]  # as above
+        last = await store.write(partial(Transaction.save_run, run=run, events=[note("ended")], epoch=0))
     late = store.reads.run(first)
     assert late is not None
     await store.write(lambda tx: tx.save_delivered(late, [note("the webhook was told")]))

@@ -11,6 +11,7 @@ import textwrap
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ async def test_sixty_four_writers_at_once(store: Store, peek: Peek, note: Note) 
 
     async def writer(number: int) -> list[int]:
         return [
-            (await store.write(lambda tx, i=i: tx.append(note(f"{number}/{i}")))).sequence  # type: ignore[misc]
+            (await store.write(partial(Transaction.append, event=note(f"{number}/{i}")))).sequence
             for i in range(20)
         ]
 
@@ -146,7 +147,9 @@ async def test_events_are_told_after_their_commit_in_order(
     assert caplog.records == []  # the listener's own check did not fail
 
 
-async def test_a_commit_that_fails_tells_nobody(store: Store, note: Note, tmp_path: Path) -> None:
+async def test_a_commit_that_fails_tells_nobody(
+    store: Store, note: Note, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[int] = []
     store.listen(lambda events: seen.extend(event.sequence for event in events))
 
@@ -169,7 +172,7 @@ async def test_a_commit_that_fails_tells_nobody(store: Store, note: Note, tmp_pa
         enabled.set()
         return original(jobs)
 
-    store._writer._commit = commit  # type: ignore[method-assign]
+    monkeypatch.setattr(store._writer, "_commit", commit)
     with pytest.raises(Exception, match="FOREIGN KEY constraint failed"):
         await store.write(forbid)
     assert enabled.is_set()
@@ -249,7 +252,9 @@ async def test_reads_cannot_write_and_do_not_checkpoint(store: Store, note: Note
     assert (tmp_path / "pipelinehost.db").read_bytes() == database
 
 
-async def test_the_reader_is_closed_before_the_writer(tmp_path: Path, note: Note) -> None:
+async def test_the_reader_is_closed_before_the_writer(
+    tmp_path: Path, note: Note, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The last one to close checkpoints, and that must be the writer."""
     store = Store(tmp_path)
     await store.open()
@@ -263,7 +268,7 @@ async def test_the_reader_is_closed_before_the_writer(tmp_path: Path, note: Note
         sizes.append(log.stat().st_size)
         return closed
 
-    store._read_database.close = observed  # type: ignore[method-assign]
+    monkeypatch.setattr(store._read_database, "close", observed)
     await store.close()
     assert sizes
     assert sizes[0] > 0
