@@ -147,6 +147,13 @@ class World:
         self.bed, self.people = bed, list[Somebody]()
         bed.environment("dev", DEVELOPMENT)
         bed.environment("qa")
+        x = Connection(
+            name="environments/dev/connections/x",
+            connector_id="/providers/Microsoft.PowerApps/apis/shared_sql",
+        )
+        bed.call(
+            "CreateConnection", api.CreateConnectionRequest(environment="environments/dev", connection=x)
+        )
         bed.person("stranger")
         groups: dict[str, list[str]] = {relation: [] for relation in "OERA"}
         named: dict[str, list[str]] = {relation: [] for relation in "OERA"}
