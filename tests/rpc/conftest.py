@@ -35,6 +35,8 @@ class Bed:
         self.folder = folder
         self.settings: dict[str, Any] = {"address": "127.0.0.1:0", "heartbeat_seconds": 0.2, **settings}
         self.thread = bridge.LoopThread()
+        self.tokens: dict[str, str] = {}
+        """The newest of everybody but the administrator, by their slugs."""
         self.start()
 
     def start(self) -> None:
@@ -80,6 +82,7 @@ class Bed:
     def new_token(self, name: str) -> str:
         request = api.CreateTokenRequest(principal=f"principals/{name}")
         secret: str = self.call("CreateToken", request).secret
+        self.tokens[name] = secret
         return secret
 
     def call(self, method: str, request: Any, *, token: str | None = None, timeout: float = 20) -> Any:

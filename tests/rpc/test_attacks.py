@@ -332,8 +332,8 @@ def approve(town: Town, run: Run, token: str) -> Run:
 @pytest.fixture
 def gated(town: Town) -> Town:
     """Two of three have to approve, and then one at the last gate; the third is there by way of a group."""
-    town.carl, town.dora = town.person("carl"), town.person("dora")  # type: ignore[attr-defined]  # tokens
-    town.eric = town.person("eric")  # type: ignore[attr-defined]  # as above
+    for who in ("carl", "dora", "eric"):
+        town.person(who)
     team = Principal(name="principals/team", kind=Principal.KIND_GROUP, members=["principals/eric"])
     town.call("CreatePrincipal", api.CreatePrincipalRequest(principal=team))
     three = ["principals/carl", "principals/dora", "principals/team"]
@@ -359,9 +359,9 @@ LOST: dict[str, tuple[str, dict[str, Any]]] = {
 def test_who_may_not_decide_any_more_has_not_approved(lost: str, gated: Town) -> None:
     run = waiting(gated)
     slug, change = LOST[lost]
-    first = gated.carl if slug == "carl" else gated.eric  # type: ignore[attr-defined]  # set by the fixture
-    other = gated.eric if slug == "carl" else gated.carl  # type: ignore[attr-defined]  # as above
-    dora: str = gated.dora  # type: ignore[attr-defined]  # as above
+    first = gated.tokens["carl"] if slug == "carl" else gated.tokens["eric"]
+    other = gated.tokens["eric"] if slug == "carl" else gated.tokens["carl"]
+    dora: str = gated.tokens["dora"]
     approve(gated, run, first)
     gated.update(slug, **change)
     now = approve(gated, run, dora)
@@ -379,8 +379,8 @@ def test_an_approval_is_void_when_an_approver_may_not_decide_any_more(lost: str,
     """Until the import is sent: here while the run waits at the next gate."""
     run = waiting(gated)
     slug, change = LOST[lost]
-    first = gated.carl if slug == "carl" else gated.eric  # type: ignore[attr-defined]  # set by the fixture
-    dora: str = gated.dora  # type: ignore[attr-defined]  # as above
+    first = gated.tokens["carl"] if slug == "carl" else gated.tokens["eric"]
+    dora: str = gated.tokens["dora"]
     approve(gated, run, first)
     approve(gated, run, dora)
     end = time.monotonic() + 10
@@ -405,7 +405,7 @@ def waiting(town: Town, token: str | None = None) -> Run:
 
 def test_a_pipeline_of_the_same_name_does_not_take_an_old_run_on(gated: Town) -> None:
     """Its owner may neither weaken the gate nor use the target any more, but make another one so called."""
-    dora, eric = gated.dora, gated.eric  # type: ignore[attr-defined]  # set by the fixture
+    dora, eric = gated.tokens["dora"], gated.tokens["eric"]
     run = waiting(gated)
     gated.update("ada", role=Principal.ROLE_VIEWER)
     for token in (dora, eric):
@@ -444,7 +444,7 @@ def test_another_person_behind_a_service_does_not_make_it_somebody_elses(whose: 
         request.pipeline.stages[0].gates[0].approvers.append("principals/robot")
     gated.call("UpdatePipeline", request)
     gated.update("carl", role=Principal.ROLE_USER)
-    carl: str = gated.carl  # type: ignore[attr-defined]  # set by the fixture
+    carl: str = gated.tokens["carl"]
     asks, decides = (secret, carl) if whose == "requester" else (carl, secret)
     run = waiting(gated, asks)
     gated.update(slug, person="principals/dora")

@@ -22,12 +22,8 @@ def frozen(tmp_path: Path) -> Iterator[Bed]:
     bed = Bed(tmp_path / "data")
     bed.environment("dev", DEVELOPMENT)
     bed.environment("qa")
-    bed.tokens = {  # type: ignore[attr-defined]  # for the tests
-        "owner": bed.person("owner", "MAKER"),
-        "editor": bed.person("editor", "MAKER"),
-        "runner": bed.person("runner", "USER"),
-        "other": bed.person("other", "MAKER"),
-    }
+    for who, role in (("owner", "MAKER"), ("editor", "MAKER"), ("runner", "USER"), ("other", "MAKER")):
+        bed.person(who, role)
     shares = [
         Share(principal="principals/editor", access=Share.ACCESS_EDIT),
         Share(principal="principals/runner", access=Share.ACCESS_RUN),
@@ -39,13 +35,13 @@ def frozen(tmp_path: Path) -> Iterator[Bed]:
 
 def create(bed: Bed, who: str = "", **fields: Any) -> Freeze:
     freeze = Freeze(**{"name": "freezes/stop", "reason": "an incident", **fields})
-    token = bed.tokens[who] if who else None  # type: ignore[attr-defined]  # set by the fixture
+    token = bed.tokens[who] if who else None
     made: Freeze = bed.call("CreateFreeze", api.CreateFreezeRequest(freeze=freeze), token=token)
     return made
 
 
 def test_makers_freeze_what_they_edit_and_nothing_else(frozen: Bed) -> None:
-    tokens = frozen.tokens  # type: ignore[attr-defined]  # set by the fixture
+    tokens = frozen.tokens
     before = frozen.snapshot()
     for who, scope in (("owner", ""), ("editor", ""), ("runner", SALES), ("runner", "")):
         with pytest.raises(errors.PermissionDenied):
@@ -74,7 +70,7 @@ def test_makers_freeze_what_they_edit_and_nothing_else(frozen: Bed) -> None:
 
 
 def test_what_an_administrator_has_frozen_stays_frozen_for_makers(frozen: Bed) -> None:
-    tokens = frozen.tokens  # type: ignore[attr-defined]  # set by the fixture
+    tokens = frozen.tokens
     made = create(frozen, scope=SALES)
     own = create(frozen, "editor", name="freezes/own", scope=SALES)
     before = frozen.snapshot()
@@ -135,7 +131,7 @@ def test_what_is_not_there_cannot_be_frozen(frozen: Bed) -> None:
 
 
 def test_the_name_of_a_deleted_freeze_gives_nobody_its_events(frozen: Bed) -> None:
-    tokens = frozen.tokens  # type: ignore[attr-defined]  # set by the fixture
+    tokens = frozen.tokens
     frozen.environment("lab", makers=["principals/other"])
     stage = Stage(name="pipelines/own/stages/lab", environment="environments/lab")
     own = Pipeline(name="pipelines/own", stages=[stage])
@@ -175,7 +171,7 @@ def test_a_time_beyond_all_calendars_is_refused_also_where_a_freeze_comes_again(
 
 
 def test_only_administrators_go_through(frozen: Bed) -> None:
-    tokens = frozen.tokens  # type: ignore[attr-defined]  # set by the fixture
+    tokens = frozen.tokens
     artifact = frozen.upload(package()).name
     frozen.call("UploadArtifact", iter(parts(package())), token=tokens["owner"])
     create(frozen)
@@ -191,7 +187,7 @@ def test_only_administrators_go_through(frozen: Bed) -> None:
 
 
 def test_a_maker_reschedules_and_an_administrator_lets_through(frozen: Bed) -> None:
-    tokens = frozen.tokens  # type: ignore[attr-defined]  # set by the fixture
+    tokens = frozen.tokens
     frozen.call("UploadArtifact", iter(parts(package())), token=tokens["runner"])
     with Client(str(frozen.host.address), token=tokens["runner"]) as runner:
         artifact = next(iter(runner.artifacts())).name

@@ -23,7 +23,8 @@ def gated(tmp_path: Path) -> Iterator[Bed]:
     bed = Bed(tmp_path / "data")
     bed.environment("dev", DEVELOPMENT)
     bed.environment("qa")
-    bed.ada, bed.ben = bed.person("ada"), bed.person("ben")  # type: ignore[attr-defined]  # their tokens
+    bed.person("ada")
+    bed.person("ben")
     gate = Gate(kind=Gate.KIND_APPROVAL, approvers=["principals/ada", "principals/ben"])
     stage = Stage(name="pipelines/sales/stages/qa", environment="environments/qa", gates=[gate])
     bed.pipeline(stages=[stage])
@@ -50,7 +51,7 @@ def until(bed: Bed, run: Run, state: Run.State) -> Run:
 
 def test_who_is_named_approves_and_nobody_else(gated: Bed) -> None:
     run = waits(gated)
-    ada, eve = gated.ada, gated.person("eve")  # type: ignore[attr-defined]  # set by the fixture
+    ada, eve = gated.tokens["ada"], gated.person("eve")
     before = gated.snapshot()
     with pytest.raises(errors.PermissionDenied) as refused:
         gated.call("Approve", api.ApproveRequest(name=run.name))
@@ -176,7 +177,7 @@ def test_only_administrators_weaken_an_approval(gated: Bed) -> None:
 
 def test_a_watch_ends_with_a_rejected_run(gated: Bed) -> None:
     run = waits(gated)
-    with Client(str(gated.host.address), token=gated.ben) as ben:  # type: ignore[attr-defined]  # set by the fixture
+    with Client(str(gated.host.address), token=gated.tokens["ben"]) as ben:
         assert ben.reject(run.name, comment="not today").state == Run.STATE_REJECTED
     with Client(str(gated.host.address), token=gated.token) as admin:
         ended = admin.wait(run.name, timeout=10)
@@ -190,7 +191,7 @@ def test_what_was_looked_at_is_what_is_approved(gated: Bed) -> None:
         pipeline = admin.pipeline("sales")
         pipeline.stages[0].gates[0].timeout_seconds = 7200
         admin.update_pipeline(pipeline)
-    with Client(str(gated.host.address), token=gated.ada) as ada:  # type: ignore[attr-defined]  # set by the fixture
+    with Client(str(gated.host.address), token=gated.tokens["ada"]) as ada:
         with pytest.raises(errors.Aborted) as stale:
             ada.approve(seen)
         assert stale.value.reason_name == "GATE_CHANGED"
@@ -207,7 +208,7 @@ def test_the_documented_program_decides(gated: Bed, tmp_path: Path) -> None:
     ended = []
     for note, version in (("CHG1: go", "1.0.0.0"), ("no number", "2.0.0.0")):
         run = waits(gated, note=note, version=version)
-        command = [sys.executable, str(file), str(gated.host.address), gated.ada, "1"]  # type: ignore[attr-defined]  # set by the fixture
+        command = [sys.executable, str(file), str(gated.host.address), gated.tokens["ada"], "1"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
         assert (done.returncode, done.stderr) == (0, "")
         ended.append(run)

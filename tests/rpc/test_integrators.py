@@ -31,15 +31,21 @@ RECEIVER, WATCHER = (
 
 
 @pytest.fixture
-def bed(tmp_path: Path) -> Iterator[Bed]:
-    """A host with a gate at which a service decides, who is told at ``bed.port``."""
+def port() -> int:
+    """Where the service of a gate is told."""
+    return free_port()
+
+
+@pytest.fixture
+def bed(tmp_path: Path, port: int) -> Iterator[Bed]:
+    """A host with a gate at which a service decides, who is told at ``port``."""
     bed = Bed(tmp_path / "data")
     bed.environment("dev", DEVELOPMENT)
     bed.environment("qa")
     board = Principal(name="principals/board", kind=Principal.KIND_SERVICE, role="ROLE_VIEWER")
     bed.call("CreatePrincipal", api.CreatePrincipalRequest(principal=board))
-    bed.board, bed.port = bed.new_token("board"), free_port()  # type: ignore[attr-defined]  # for the tests
-    url = f"http://127.0.0.1:{bed.port}/"  # type: ignore[attr-defined]  # as above
+    bed.new_token("board")
+    url = f"http://127.0.0.1:{port}/"
     gate = Gate(kind=Gate.KIND_APPROVAL, approvers=["principals/board"], webhook=url)
     stage = Stage(name="pipelines/sales/stages/qa", environment="environments/qa", gates=[gate])
     bed.pipeline(stages=[stage])
@@ -52,7 +58,7 @@ def program(bed: Bed, folder: Path, text: str, *arguments: str) -> Iterator[Path
     """A program of the page in a process of its own; gives the file that its errors go to."""
     file, log = folder / "program.py", folder / "errors"
     file.write_text(text, "utf-8")
-    command = [sys.executable, str(file), str(bed.host.address), bed.board, *arguments]  # type: ignore[attr-defined]  # set by the fixture
+    command = [sys.executable, str(file), str(bed.host.address), bed.tokens["board"], *arguments]
     with log.open("ab") as errors:
         # grpc tells of a server that leaves, at times.
         environ = {**os.environ, "PYTHONWARNINGS": "error", "GRPC_VERBOSITY": "ERROR"}
@@ -104,18 +110,16 @@ def test_a_program_is_short(text: str) -> None:
     assert len([line for line in text.splitlines() if line.strip()]) <= 40
 
 
-def test_the_receiver_decides(bed: Bed, tmp_path: Path) -> None:
-    port: int = bed.port  # type: ignore[attr-defined]  # set by the fixture
+def test_the_receiver_decides(bed: Bed, port: int, tmp_path: Path) -> None:
     with program(bed, tmp_path, RECEIVER, str(port)):
         listening(port)
         decides(bed, 1)
 
 
 def test_the_receiver_refuses_what_is_changed_or_old_and_does_nothing_twice(
-    bed: Bed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bed: Bed, port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the host has sent is taken down by another receiver first."""
-    port: int = bed.port  # type: ignore[attr-defined]  # set by the fixture
     sender: Any = bed.host._webhooks
     there = Receiver(tmp_path / "there", port)
     there.start()
@@ -153,9 +157,8 @@ def test_the_receiver_refuses_what_is_changed_or_old_and_does_nothing_twice(
         assert second.name not in log.read_text(), "it was not even tried"
 
 
-def test_what_the_receiver_could_not_do_comes_again(bed: Bed, tmp_path: Path) -> None:
+def test_what_the_receiver_could_not_do_comes_again(bed: Bed, port: int, tmp_path: Path) -> None:
     """The host is asked for a decision in vain, so there is no answer, and no yes."""
-    port: int = bed.port  # type: ignore[attr-defined]  # set by the fixture
     broken = RECEIVER.replace(
         "def decide(told: dict) -> None:\n",
         """\
@@ -232,8 +235,8 @@ def test_the_tables_name_what_there_is() -> None:
             descriptor = field.message_type
 
 
-def test_the_table_of_a_webhook_names_all_that_it_tells(bed: Bed, tmp_path: Path) -> None:
-    there = Receiver(tmp_path / "there", bed.port)  # type: ignore[attr-defined]  # set by the fixture
+def test_the_table_of_a_webhook_names_all_that_it_tells(bed: Bed, port: int, tmp_path: Path) -> None:
+    there = Receiver(tmp_path / "there", port)
     there.start()
     waits(bed)
     (request,) = there.wait(lambda got: len(got) == 1)
@@ -243,8 +246,7 @@ def test_the_table_of_a_webhook_names_all_that_it_tells(bed: Bed, tmp_path: Path
     assert named == {*json.loads(request["body"])}
 
 
-def test_a_deployment_tells_its_counterparts_in_order(bed: Bed, tmp_path: Path) -> None:
-    port: int = bed.port  # type: ignore[attr-defined]  # set by the fixture
+def test_a_deployment_tells_its_counterparts_in_order(bed: Bed, port: int, tmp_path: Path) -> None:
     with program(bed, tmp_path, RECEIVER, str(port)):
         listening(port)
         run = asked(bed, "CHG1", "1.0.0.0")

@@ -85,12 +85,11 @@ def watched(bed: Bed, token: str | None, text: str = "", *, after: str = "") -> 
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
     """Two pipelines with runs, restores, and one person for each role and relation to the first of them."""
     bed = Bed(tmp_path_factory.mktemp("watched") / "data", advancing=0)
-    bed.people = {}  # type: ignore[attr-defined]  # their tokens, for the tests of this file
     names: dict[str, list[str]] = {relation: [] for relation in RELATIONS}
     for role in ROLES:
         for relation in RELATIONS:
             slug = f"{relation}-{role.lower()}"
-            bed.people[role, relation] = bed.person(slug, role)  # type: ignore[attr-defined]  # as above
+            bed.person(slug, role)
             names[relation].append(f"principals/{slug}")
     for team in ("owner", "group", "approving-group"):
         group = Principal(name=f"principals/team-{team}", kind=Principal.KIND_GROUP, members=names[team])
@@ -107,7 +106,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
     other = Stage(name="pipelines/other/stages/production", environment="environments/production")
     bed.pipeline("other", stages=[other])
     unmanaged = bed.upload(package(managed=False)).name
-    restorer = bed.people["MAKER", "restorer"]  # type: ignore[attr-defined]  # as above
+    restorer = bed.tokens["restorer-maker"]
     assert bed.call("UploadArtifact", iter(parts(package(managed=False))), token=restorer).name == unmanaged
     restore = api.RestoreArtifactRequest(artifact=unmanaged, environment="environments/dev")
     for token in (None, restorer):
@@ -140,7 +139,7 @@ FILTERS = ("", "kind = RUN_STATE_CHANGED", 'subject != "pipelines/sales"', "acto
 @pytest.mark.parametrize("relation", RELATIONS)
 @pytest.mark.parametrize("role", ROLES)
 def test_a_watch_shows_what_a_list_shows(world: Bed, role: str, relation: str) -> None:
-    token = world.people[role, relation]  # type: ignore[attr-defined]  # set by the fixture
+    token = world.tokens[f"{relation}-{role.lower()}"]
     everything = world.events()
     for text in FILTERS:
         assert watched(world, token, text) == listed(world, token, text)
@@ -159,7 +158,7 @@ def test_a_watch_shows_what_a_list_shows(world: Bed, role: str, relation: str) -
 
 
 def test_a_token_leads_over_hidden_events_and_on(world: Bed) -> None:
-    token = world.people["USER", "run"]  # type: ignore[attr-defined]  # set by the fixture
+    token = world.tokens["run-user"]
     stream = world.stream("WatchEvents", api.WatchEventsRequest(), token=token)
     first = next(stream)
     happened = [e.sequence for e in world.events()][-1]
@@ -175,7 +174,7 @@ def test_a_token_leads_over_hidden_events_and_on(world: Bed) -> None:
 
 
 def test_a_freeze_is_news_to_who_sees_what_it_freezes(two: Bed) -> None:
-    stream = two.stream("WatchEvents", api.WatchEventsRequest(), token=two.ada)  # type: ignore[attr-defined]  # set by the fixture
+    stream = two.stream("WatchEvents", api.WatchEventsRequest(), token=two.tokens["ada"])
     next(stream)
     for scope in ("pipelines/sales", "pipelines/known", ""):
         freeze = Freeze(name=f"freezes/f{scope[-5:-3]}", scope=scope, reason="the audit")
@@ -199,7 +198,7 @@ def test_without_a_role_nothing_is_watched(world: Bed) -> None:
 @pytest.fixture
 def two(idle: Bed) -> Bed:
     """A pipeline to lose and to gain, and one that ada always sees."""
-    idle.ada = idle.person("ada", "USER")  # type: ignore[attr-defined]  # her token
+    idle.person("ada", "USER")
     idle.environment("production")
     stage = Stage(name="pipelines/known/stages/production", environment="environments/production")
     idle.pipeline("known", stages=[stage], shares=[Share(principal="principals/ada", access="ACCESS_RUN")])
@@ -218,7 +217,7 @@ def until(stream: Any, marker: int) -> list[int]:
 
 
 def test_a_share_that_is_given_or_taken_away_counts_at_once(two: Bed) -> None:
-    stream = two.stream("WatchEvents", api.WatchEventsRequest(), token=two.ada)  # type: ignore[attr-defined]  # set by the fixture
+    stream = two.stream("WatchEvents", api.WatchEventsRequest(), token=two.tokens["ada"])
     next(stream)
     happen(two, "sales")
     for _ in range(10):
@@ -237,7 +236,7 @@ def test_a_group_that_is_left_counts_at_once(two: Bed) -> None:
     team = Principal(name="principals/team", kind=Principal.KIND_GROUP, members=["principals/ada"])
     team = two.call("CreatePrincipal", api.CreatePrincipalRequest(principal=team))
     update(two, "sales", share("team"))
-    stream = two.stream("WatchEvents", api.WatchEventsRequest(), token=two.ada)  # type: ignore[attr-defined]  # set by the fixture
+    stream = two.stream("WatchEvents", api.WatchEventsRequest(), token=two.tokens["ada"])
     next(stream)
     seen = happen(two, "sales")
     assert until(stream, seen) == [seen]
@@ -253,7 +252,7 @@ def test_an_administrator_who_is_one_no_more_sees_their_own_from_then_on(two: Be
     ada = two.call("GetPrincipal", api.GetPrincipalRequest(name="principals/ada"))
     ada.role = Principal.ROLE_ADMINISTRATOR
     ada = two.call("UpdatePrincipal", api.UpdatePrincipalRequest(principal=ada))
-    stream = two.stream("WatchEvents", api.WatchEventsRequest(), token=two.ada)  # type: ignore[attr-defined]  # set by the fixture
+    stream = two.stream("WatchEvents", api.WatchEventsRequest(), token=two.tokens["ada"])
     next(stream)
     seen = happen(two, "sales")
     assert until(stream, seen) == [seen]
@@ -267,10 +266,10 @@ def test_an_administrator_who_is_one_no_more_sees_their_own_from_then_on(two: Be
 
 @pytest.mark.parametrize("how", ["disable", "revoke", "demote"])
 def test_who_may_not_watch_any_more_is_told_so_and_no_event(two: Bed, how: str) -> None:
-    stream = two.stream("WatchEvents", api.WatchEventsRequest(), token=two.ada)  # type: ignore[attr-defined]  # set by the fixture
+    stream = two.stream("WatchEvents", api.WatchEventsRequest(), token=two.tokens["ada"])
     next(stream)
     if how == "revoke":
-        name = f"tokens/{two.ada[3:11]}"  # type: ignore[attr-defined]  # as above
+        name = f"tokens/{two.tokens['ada'][3:11]}"
         two.call("RevokeToken", api.RevokeTokenRequest(name=name))
     else:
         ada = two.call("GetPrincipal", api.GetPrincipalRequest(name="principals/ada"))
@@ -293,7 +292,7 @@ def test_what_waits_to_be_sent_is_decided_again_when_rights_change(two: Bed) -> 
     for _ in range(20):
         happen(two, "sales")
     access = two.host._guard._access  # type: ignore[union-attr]  # it has started
-    token, path = two.ada, "/pipelinehost.v1.PipelineHost/WatchEvents"  # type: ignore[attr-defined]  # set by the fixture
+    token, path = two.tokens["ada"], "/pipelinehost.v1.PipelineHost/WatchEvents"
     seen: list[int] = []
     asked: list[bool] = []
 
@@ -320,7 +319,7 @@ def test_what_waits_to_be_sent_is_decided_again_when_rights_change(two: Bed) -> 
 
 
 def test_an_environment_is_nobodys_news_but_the_administrators(two: Bed) -> None:
-    stream = two.stream("WatchEvents", api.WatchEventsRequest(), token=two.ada)  # type: ignore[attr-defined]  # set by the fixture
+    stream = two.stream("WatchEvents", api.WatchEventsRequest(), token=two.tokens["ada"])
     next(stream)
     two.environment("secret", Environment.KIND_TARGET)
     marker = happen(two, "known")
@@ -331,9 +330,9 @@ def test_an_environment_is_nobodys_news_but_the_administrators(two: Bed) -> None
 def test_the_client_watches_for_somebody_who_is_no_administrator(two: Bed) -> None:
     stage = "pipelines/known/stages/production"
     request = api.DeployRequest(pipeline="pipelines/known", stage=stage, solution="Sales")
-    run: Run = two.call("Deploy", request, token=two.ada)  # type: ignore[attr-defined]  # set by the fixture
+    run: Run = two.call("Deploy", request, token=two.tokens["ada"])
     with (
-        Client(str(two.host.address), token=two.ada) as client,  # type: ignore[attr-defined]  # as above
+        Client(str(two.host.address), token=two.tokens["ada"]) as client,
         closing(client.watch_events("kind = DEPLOYMENT_REQUESTED", from_beginning=True)) as updates,
     ):
         assert next(updates).HasField("heartbeat")

@@ -55,8 +55,8 @@ def bed(tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> 
     bed.environment("qa")
     service = Principal(name="principals/board", kind=Principal.KIND_SERVICE, role="ROLE_VIEWER")
     bed.call("CreatePrincipal", api.CreatePrincipalRequest(principal=service))
-    bed.board = bed.new_token("board")  # type: ignore[attr-defined]  # a token
-    bed.ada = bed.person("ada", "MAKER")  # type: ignore[attr-defined]  # as above
+    bed.new_token("board")
+    bed.person("ada", "MAKER")
     gate = Gate(
         kind=Gate.KIND_APPROVAL, approvers=["principals/board", "principals/ada"], webhook=receiver.url
     )
@@ -168,7 +168,7 @@ def test_an_open_gate_is_told_once_and_signed(bed: Bed, receiver: Receiver) -> N
     assert notified(bed, run) == ["the webhook was told"]
     assert pending(bed) == []
     answer = api.ApproveRequest(name=run.name, bound_sha256=json.loads(request["body"])["bound_sha256"])
-    bed.call("Approve", answer, token=bed.board)  # type: ignore[attr-defined]  # set by the fixture
+    bed.call("Approve", answer, token=bed.tokens["board"])
     done = until(bed, run, Run.STATE_SUCCEEDED)
     assert told(done), "what became of it stays, whoever goes on with the run"
     assert len(receiver.got()) == 1
@@ -290,7 +290,7 @@ def test_nobody_is_told_of_a_gate_that_waits_no_more(bed: Bed, receiver: Receive
         change(bed, timeout_seconds=1)
     run = waits(bed)
     receiver.wait(lambda got: len(got) >= 2)
-    ada = bed.ada  # type: ignore[attr-defined]  # set by the fixture
+    ada = bed.tokens["ada"]
     if end == "approve":
         bed.call("Approve", api.ApproveRequest(name=run.name), token=ada)
     elif end == "reject":
@@ -314,7 +314,7 @@ def test_a_run_that_was_rejected_before_its_receiver_answered_can_be_watched(
     receiver.mode("hang")
     run = waits(bed)
     receiver.wait(lambda got: len(got) >= 1)
-    with Client(str(bed.host.address), token=bed.ada) as ada:  # type: ignore[attr-defined]  # set by the fixture
+    with Client(str(bed.host.address), token=bed.tokens["ada"]) as ada:
         stream = bed.stream("WatchRun", api.WatchRunRequest(name=run.name))
         first = next(stream)
         ended = ada.reject(run.name, comment="no")
@@ -332,7 +332,7 @@ def test_what_was_noted_is_not_lost_to_who_has_the_run_in_hands(bed: Bed, receiv
     receiver.mode("hang")
     run = waits(bed)
     receiver.wait(lambda got: len(got) >= 1)
-    bed.call("Approve", api.ApproveRequest(name=run.name), token=bed.board)  # type: ignore[attr-defined]  # set by the fixture
+    bed.call("Approve", api.ApproveRequest(name=run.name), token=bed.tokens["board"])
     until(bed, run, Run.STATE_SUCCEEDED)
     done = found(bed, run, lambda r: r.gates[0].delivery.attempts == 1)
     assert (done.state, done.gates[0].state) == (Run.STATE_SUCCEEDED, GateStatus.STATE_APPROVED)
@@ -357,7 +357,7 @@ def test_who_saves_an_older_copy_of_a_run_does_not_undo_what_was_noted(bed: Bed,
 
 def test_a_gate_that_is_opened_again_is_told_anew(bed: Bed, receiver: Receiver) -> None:
     run = found(bed, waits(bed), told)
-    board = bed.board  # type: ignore[attr-defined]  # set by the fixture
+    board = bed.tokens["board"]
     change(bed, timeout_seconds=7200)
     old, new = receiver.wait(lambda got: len(got) == 2)
     first, second = json.loads(old["body"]), json.loads(new["body"])
@@ -475,7 +475,7 @@ def test_the_cli_says_what_became_of_a_webhook(bed: Bed, receiver: Receiver, tmp
 
 
 def test_only_administrators_set_webhooks(bed: Bed, receiver: Receiver) -> None:
-    ada = bed.ada  # type: ignore[attr-defined]  # set by the fixture
+    ada = bed.tokens["ada"]
     before = bed.snapshot()
     for url in ("https://evil.example/x", "", receiver.url + "&x"):
         with pytest.raises(errors.PermissionDenied, match="only an administrator"):
