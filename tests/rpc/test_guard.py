@@ -14,7 +14,7 @@ from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from tests.rpc.conftest import Bed, pipeline
+from tests.rpc.conftest import Bed, package, pipeline
 
 from pipelinehost import errors
 from pipelinehost.v1 import pipeline_host_pb2 as api
@@ -252,6 +252,28 @@ def test_a_defect_in_a_stream_is_told_the_same_way(idle: Bed, monkeypatch: pytes
         with pytest.raises(errors.Internal) as refused:
             send("ValidateDeployment", api.ValidateDeploymentRequest())
         assert "secret" not in refused.value.message
+
+
+def test_a_stream_whose_caller_cannot_be_looked_at_again_ends_and_keeps_no_other(
+    idle: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact = idle.upload(package()).name
+    run = idle.call("Deploy", api.DeployRequest(pipeline="pipelines/sales", artifact=artifact))
+    request = api.WatchRunRequest(name=run.name)
+    streams = [idle.stream("WatchRun", request, timeout=5) for _ in range(3)]
+    for stream in streams:
+        next(stream)
+
+    def fails(*arguments: object) -> None:
+        raise OSError("the disk")
+
+    monkeypatch.setattr(idle.host._guard._access, "still", fails)  # type: ignore[union-attr]  # it has started
+    idle.person("dora")
+    for stream in streams:
+        with pytest.raises(grpc.RpcError):
+            for _ in stream:
+                pass
+        assert stream.code() is grpc.StatusCode.INTERNAL
 
 
 def test_a_call_without_a_deadline_has_one(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -456,8 +456,8 @@ class Guard:
         for stream in self._streams:
             try:
                 stream.recheck()
-            except PipelineHostError as error:
-                stream.end(error)
+            except Exception as error:  # noqa: BLE001 - where it cannot be told, nobody goes on
+                stream.end(_failure("a look at who may have a stream", error))
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         """Ends streams that are over their time or their caller's, or whose reader has stopped reading."""
