@@ -72,7 +72,14 @@ class Blobs:
         Raises:
             ResourceExhausted: the disk is full.
         """
-        return await self._off_loop(Upload, self._folder, self._arriving, self._threads)
+        loop = asyncio.get_running_loop()
+        opening = loop.run_in_executor(self._threads, Upload, self._folder, self._arriving, self._threads)
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # The thread goes on, and nobody else would know of its file.
+            opening.add_done_callback(_forsaken)
+            raise
 
     async def put(self, content: bytes) -> str:
         """Keeps bytes; returns their SHA-256.
@@ -285,6 +292,11 @@ class Upload:
                 os.close(self._file)
                 self._file = -1
                 self._path.unlink(missing_ok=True)
+
+
+def _forsaken(opening: asyncio.Future[Upload]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result()._discard()
 
 
 def _sync(folder: Path) -> None:

@@ -5,14 +5,16 @@ import hashlib
 import os
 import random
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipelinehost.errors import DataLoss, InvalidArgument, ResourceExhausted
 from pipelinehost.v1.errors_pb2 import ErrorReason
-from pipelinehost_server.blobs import Blobs
+from pipelinehost_server.blobs import Blobs, Upload
 
 CHUNK = 512 * 1024
 
@@ -91,6 +93,34 @@ async def test_an_upload_that_ends_early_leaves_nothing(blobs: Blobs, files: Cal
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+    assert files() == []
+
+
+async def test_a_caller_who_leaves_while_an_upload_is_opened_leaves_nothing(
+    blobs: Blobs, files: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    going_on, begun, real = threading.Event(), threading.Event(), Upload.__init__
+    discarded, really = asyncio.Event(), Upload._discard
+
+    def slow(upload: Upload, *arguments: Any) -> None:
+        begun.set()
+        assert going_on.wait(10)
+        real(upload, *arguments)
+
+    def seen(upload: Upload) -> None:
+        really(upload)
+        discarded.set()
+
+    monkeypatch.setattr(Upload, "__init__", slow)
+    monkeypatch.setattr(Upload, "_discard", seen)
+    opening = asyncio.ensure_future(blobs.open_upload())
+    await asyncio.to_thread(begun.wait, 10)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    going_on.set()
+    async with asyncio.timeout(10):
+        await discarded.wait()
     assert files() == []
 
 
