@@ -28,6 +28,7 @@ from tests.rpc.test_hostile_addresses import LITERAL, NAMED, ODD, connections
 from pipelinehost import Client, errors
 from pipelinehost.cli.commands import cli
 from pipelinehost.v1 import pipeline_host_pb2 as api
+from pipelinehost.v1.errors_pb2 import ErrorReason
 from pipelinehost.v1.resources_pb2 import Event, Gate, GateStatus, Pipeline, Principal, Run, Share, Stage
 from pipelinehost_server.deployment import webhooks
 from pipelinehost_server.deployment.webhooks import address_problem
@@ -306,6 +307,47 @@ def test_nobody_is_told_of_a_gate_that_waits_no_more(bed: Bed, receiver: Receive
     time.sleep(0.5)
     assert len(receiver.got()) == count
     assert ended.gates[0].delivery.error == "answered 500"
+
+
+def test_nobody_is_told_of_a_gate_that_ended_while_its_receiver_was_busy_with_others(
+    bed: Bed, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "_AT_ONCE", 1)
+    receiver.mode("hang")
+    first = waits(bed)
+    receiver.wait(lambda got: len(got) >= 1)
+    second = bed.call("Deploy", api.DeployRequest(pipeline="pipelines/sales", artifact=first.artifact))
+    until(bed, second, WAITING)
+    bed.call("CancelRun", api.CancelRunRequest(name=second.name))
+    ends = time.monotonic() + 10
+    while any(run == second.name for run, *_ in pending(bed)):
+        assert time.monotonic() < ends
+        time.sleep(0.02)
+    assert {json.loads(request["body"])["run"] for request in receiver.got()} == {first.name}
+
+
+@pytest.mark.parametrize("foreseen", [True, False])
+def test_a_full_store_is_one_line_in_the_log(
+    bed: Bed,
+    receiver: Receiver,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    foreseen: bool,
+) -> None:
+    full = errors.ResourceExhausted(ErrorReason.ERROR_REASON_LIMIT_EXCEEDED, "the disk is full")
+    note, failures = webhooks._note, [full if foreseen else RuntimeError("nobody foresaw it")]
+
+    def failing(*arguments: Any) -> None:
+        if failures:
+            raise failures.pop()
+        note(*arguments)
+
+    monkeypatch.setattr(webhooks, "_STORE_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(webhooks, "_note", failing)
+    run = found(bed, waits(bed), told)
+    [line] = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert line.getMessage().startswith(f"what came of the webhook of {run.name} could not be written")
+    assert ("the disk is full" in line.getMessage(), bool(line.exc_info)) == (foreseen, not foreseen)
 
 
 def test_a_run_that_was_rejected_before_its_receiver_answered_can_be_watched(

@@ -21,6 +21,7 @@ from typing import Final
 
 import httpx
 
+from pipelinehost.errors import ResourceExhausted, Unavailable
 from pipelinehost.v1.resources_pb2 import Event, Gate, GateStatus, Run
 from pipelinehost_dataverse.webapi import EnvironmentUnreachable, is_loopback
 from pipelinehost_dataverse.webapi.network import NetworkTransport, is_public
@@ -162,8 +163,15 @@ class Webhooks:
         while (delivery := self._store.reads.delivery(run)) is not None:
             try:
                 pause = await self._attempt(delivery)
-            except Exception:  # noqa: BLE001 - the store may be full; what was told is told again then
-                _log.exception("the delivery of %s is tried again in %g s", run, _STORE_RETRY_SECONDS)
+            except Exception as error:  # noqa: BLE001 - the store may be full; what was told is told again then
+                foreseen = isinstance(error, ResourceExhausted | Unavailable)
+                _log.error(
+                    "what came of the webhook of %s could not be written%s; it is told again in %g s",
+                    run,
+                    f": {error}" if foreseen else "",
+                    _STORE_RETRY_SECONDS,
+                    exc_info=None if foreseen else error,
+                )
                 pause = _STORE_RETRY_SECONDS
             ends = asyncio.get_running_loop().time() + pause
             wake.clear()
@@ -183,6 +191,8 @@ class Webhooks:
             return 0
         url = status.gate.webhook
         async with self._receiver(url):
+            if _waiting_at(self._store.reads, delivery) is None:
+                return 0  # it ended while others were told
             error = await self._post(url, delivery)
         now = self._clock()
         await self._store.write(lambda tx: _note(tx, delivery, error, now))
