@@ -208,6 +208,11 @@ def stage_index(pipeline: Pipeline, stage: str) -> int | None:
     return next((i for i, s in enumerate(pipeline.stages) if s.name == stage), None)
 
 
+def stage_of(pipeline: Pipeline | None, stage: str) -> Stage | None:
+    """The stage of that full name; None where the pipeline has none, or there is no pipeline."""
+    return next((s for s in pipeline.stages if s.name == stage), None) if pipeline is not None else None
+
+
 def due_stage(pipeline: Pipeline, succeeded: Callable[[Stage], bool]) -> Stage | None:
     """The first stage in which the artifact in question has not succeeded; None where all have it."""
     return next((s for s in pipeline.stages if not succeeded(s)), None)

@@ -191,11 +191,10 @@ def withdrawn(reads: Reads, run: Run) -> list[Finding]:
                 reason=artifact.block.reason,
             )
         )
-    pipeline = reads.pipeline(run.pipeline)
-    index = rules.stage_index(pipeline, run.stage) if pipeline is not None else None
+    stage = rules.stage_of(reads.pipeline(run.pipeline), run.stage)
     version = run.version or run.requested_version
-    if pipeline is not None and index is not None and version:
-        found += hold_findings(pipeline.stages[index], run.solution, version, step)
+    if stage is not None and version:
+        found += hold_findings(stage, run.solution, version, step)
     return found
 
 
@@ -258,10 +257,10 @@ def stage_named(reads: Reads, name: str) -> Stage:
         NotFound: there is none.
     """
     pipeline = _pipeline_named(reads, names.pipeline(names.parse("stage", name, "stage")[0]))
-    index = rules.stage_index(pipeline, name)
-    if index is None:
+    stage = rules.stage_of(pipeline, name)
+    if stage is None:
         raise not_found(name, f"pipelinehost pipeline show {names.slug(pipeline.name)}")
-    return pipeline.stages[index]
+    return stage
 
 
 def environment_named(reads: Reads, name: str) -> Environment:

@@ -34,9 +34,7 @@ def stage_of(reads: Reads, run: Run) -> str:
     """
     stage = _stage(reads, run.stage)
     if stage is None or stage.environment != run.target_environment:
-        asked = reads.run_pipeline(run.name)
-        index = rules.stage_index(asked, run.stage) if asked is not None else None
-        stage = asked.stages[index] if asked is not None and index is not None else None
+        stage = rules.stage_of(reads.run_pipeline(run.name), run.stage)
     return run.stage if stage is not None and stage.HasField("sign_in") else ""
 
 
@@ -82,6 +80,4 @@ def words(told: SignIn) -> str:
 def _stage(reads: Reads, name: str) -> Stage | None:
     if not names.matches("stage", name):
         return None
-    pipeline = reads.pipeline(names.pipeline(names.parse("stage", name)[0]))
-    index = rules.stage_index(pipeline, name) if pipeline is not None else None
-    return pipeline.stages[index] if pipeline is not None and index is not None else None
+    return rules.stage_of(reads.pipeline(names.pipeline(names.parse("stage", name)[0])), name)

@@ -25,6 +25,7 @@ from pipelinehost.v1.resources_pb2 import (
     Pipeline,
     Run,
     RunError,
+    Stage,
     Step,
 )
 from pipelinehost_dataverse import webapi
@@ -687,17 +688,12 @@ class Execution:
         return self._store.reads.run_pipeline(self.journal.run.name) or Pipeline()
 
     def _stage_settings(self, pipeline: Pipeline) -> DeploymentSettings:
-        index = rules.stage_index(pipeline, self.journal.run.stage)
-        return DeploymentSettings() if index is None else pipeline.stages[index].settings
+        return (rules.stage_of(pipeline, self.journal.run.stage) or Stage()).settings
 
     def _run_settings(self) -> DeploymentSettings:
         key = settings_key(self.journal.run.name)
         sealed = self._store.reads.secret(key)
-        return (
-            DeploymentSettings.FromString(self._encryption.open(sealed, key))
-            if sealed
-            else DeploymentSettings()
-        )
+        return DeploymentSettings.FromString(self._encryption.open(sealed, key) if sealed else b"")
 
     def _unmanaged_sha256(self, run: Run) -> str:
         artifact = self._store.reads.artifact(run.artifact) or Artifact()
