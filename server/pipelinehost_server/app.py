@@ -351,7 +351,9 @@ async def new_administrator_token(folder: Path) -> None:
     store = Store(folder)
     await store.open()
     try:
-        access = Access(store, await _token_secret(store, Encryption(folder)))
+        encryption = Encryption(folder)
+        await signing_key(store, encryption)  # the events of this must not look like somebody else's
+        access = Access(store, await _token_secret(store, encryption))
         path = await access.new_administrator_token(folder)
     finally:
         await store.close()

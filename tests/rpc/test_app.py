@@ -23,7 +23,7 @@ from pipelinehost.address import Address
 from pipelinehost.v1 import pipeline_host_pb2 as api
 from pipelinehost.v1.pipeline_host_pb2_grpc import PipelineHostStub
 from pipelinehost.v1.resources_pb2 import Event
-from pipelinehost_server.app import AddressRefused, Host, parse_address
+from pipelinehost_server.app import AddressRefused, Host, new_administrator_token, parse_address
 from pipelinehost_server.config import Config
 from pipelinehost_server.store import StoreLocked
 
@@ -185,6 +185,15 @@ def test_only_loopback_is_served_without_tls(text: str) -> None:
 )
 def test_addresses_on_loopback(text: str, address: tuple[str, int]) -> None:
     assert parse_address(text) == address
+
+
+def test_a_token_that_is_made_while_the_host_is_stopped_leaves_the_record_whole(bed: Bed) -> None:
+    bed.stop()
+    bed.thread.run(new_administrator_token(bed.folder))
+    bed.start()
+    result = bed.call("VerifyEvents", api.VerifyEventsRequest())[-1].result
+    assert (result.HasField("fault"), result.checked) == (False, len(bed.events()))
+    assert [e.kind for e in bed.events()].count(Event.KIND_TOKEN_CREATED) == 2
 
 
 def test_the_record_tells_every_start(bed: Bed) -> None:
