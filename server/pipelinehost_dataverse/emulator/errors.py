@@ -86,3 +86,8 @@ def not_modelled(what: str) -> DataverseError:
     return DataverseError(
         Code.INVALID_REQUEST, f"{what} is not modelled by this emulator; leave it out.", status=501
     )
+
+
+def no_segment(name: str) -> DataverseError:
+    """What nothing answers at."""
+    return DataverseError(Code.NO_SUCH_SEGMENT, f"Resource not found for the segment '{name}'.", status=404)

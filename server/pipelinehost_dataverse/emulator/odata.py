@@ -39,6 +39,19 @@ EDM = {
 }
 
 
+def guid(text: str) -> str:
+    """A key in an address, in small letters.
+
+    Raises:
+        DataverseError: it is no GUID.
+    """
+    if not GUID.fullmatch(text):
+        raise DataverseError(
+            Code.INVALID_ARGUMENT, f"'{text}' is not a GUID; alternate keys are not modelled."
+        )
+    return text.lower()
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """A table as the Web API shows it.
