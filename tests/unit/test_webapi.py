@@ -3,21 +3,34 @@
 import asyncio
 import base64
 import gzip
-import html
-import ipaddress
 import json
-import re
-import socket
-from collections.abc import Awaitable, Callable, Iterable
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Callable
+from datetime import UTC
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.scripted import (
+    ACCEPTED,
+    BASE,
+    INTENT,
+    JOB,
+    OPERATION,
+    STAGED,
+    USER,
+    WHO,
+    Fault,
+    Script,
+    Time,
+    answer,
+    api,
+    broken,
+    raw,
+    refusal,
+)
 
 from pipelinehost_dataverse.solution.model import ComponentKey, VariableType, Version
 from pipelinehost_dataverse.webapi import (
@@ -34,7 +47,6 @@ from pipelinehost_dataverse.webapi import (
     ImportOperation,
     NotFound,
     OperationState,
-    Policy,
     Refused,
     Severity,
     Throttled,
@@ -42,95 +54,11 @@ from pipelinehost_dataverse.webapi import (
     Wait,
     WebApi,
 )
-from pipelinehost_dataverse.webapi import errors as webapi_errors
 from pipelinehost_dataverse.webapi.calls import OFF_LOOP, Body
-from pipelinehost_dataverse.webapi.errors import error_code, hush, plain
 from pipelinehost_dataverse.webapi.importlog import read_import_log
-from pipelinehost_dataverse.webapi.network import (
-    FORBIDDEN_ADDRESS,
-    NetworkTransport,
-    environment_address,
-    is_public,
-)
 from pipelinehost_dataverse.webapi.records import guid
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
-USER = "11111111-1111-1111-1111-111111111111"
-JOB = "22222222-2222-2222-2222-222222222222"
-OPERATION = "33333333-3333-3333-3333-333333333333"
-WHO = {"UserId": USER, "BusinessUnitId": USER, "OrganizationId": USER}
-ACCEPTED = {"ImportJobKey": JOB, "AsyncOperationId": OPERATION}
-STAGED = {"StageSolutionResults": {"StageSolutionStatus": "Passed", "StageSolutionUploadId": JOB}}
-BASE = "http://embedded.invalid"
-INTENT = ImportIntent(
-    import_job_id=JOB,
-    solution="Sales",
-    version=Version.parse("1.2"),
-    mode=ImportMode.UPGRADE,
-    user_id=USER,
-    environment_time=datetime(2026, 5, 1, 12, tzinfo=UTC),
-    installed_version=None,
-    known_history_ids=(),
-    known_job_ids=(),
-)
-
-Fault = Callable[[httpx.Request], httpx.Response]
-
-
-class Time:
-    """A clock that sleeping alone moves."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.slept: list[float] = []
-
-    async def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.now += seconds
-
-    def policy(self, **other: Any) -> Policy:
-        return Policy(sleep=self.sleep, clock=lambda: self.now, jitter=lambda: 0.0, **other)
-
-
-class Script(httpx.AsyncBaseTransport):
-    """Answers each request by the next step; the last one stays. Reads every body whole."""
-
-    def __init__(self, *steps: Fault) -> None:
-        self.steps = steps
-        self.requests: list[httpx.Request] = []
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        await request.aread()
-        self.requests.append(request)
-        return self.steps[min(len(self.requests), len(self.steps)) - 1](request)
-
-
-def answer(content: object = None, status: int = 200, **headers: str) -> Fault:
-    """Dashes in the names of headers are written as underscores."""
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return lambda _: httpx.Response(status, json=content if content is not None else {}, headers=named)
-
-
-def refusal(status: int, code: str = "", message: str = "no", **headers: str) -> Fault:
-    return answer({"error": {"code": code, "message": message}}, status, **headers)
-
-
-def raw(content: bytes, status: int = 200, **headers: str) -> Fault:
-    """An answer whose bytes are the client's to inflate and to parse."""
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return lambda _: httpx.Response(status, stream=httpx.ByteStream(content), headers=named)
-
-
-def broken(kind: type[httpx.TransportError]) -> Fault:
-    def fail(request: httpx.Request) -> httpx.Response:
-        raise kind("it broke", request=request)
-
-    return fail
-
-
-def api(transport: httpx.AsyncBaseTransport, policy: Policy | None = None, **other: Any) -> WebApi:
-    return WebApi(BASE, transport=transport, policy=policy or Time().policy(), **other)
-
 
 # ---- repetition -------------------------------------------------------------------------------------------
 
@@ -376,33 +304,16 @@ async def test_a_huge_error_is_cut_and_its_escapes_are_out() -> None:
             await web.who_am_i()
 
 
-@given(st.text() | st.text(st.sampled_from("\x1b[]0;31m\x07\x9b\n\r\t\u202e\u2028\ud800ab")))
-def test_plain_text_is_one_printable_line_and_stays_as_it_is(text: str) -> None:
-    once = plain(text, 50)
-    assert len(once) <= 50
-    assert not re.search(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", once)
-    assert plain(once, 50) == once
+async def test_a_token_that_the_environment_repeats_is_not_told() -> None:
+    async def token(scope: str, *, renew: bool = False) -> str:
+        return "opaque-token-4711"
 
-
-@pytest.mark.parametrize(
-    ("given_code", "expected"),
-    [
-        ("0x8004801d", "0x8004801D"),
-        ("8004801D", "0x8004801D"),
-        (-2147188707, "0x8004801D"),
-        ("-2147188707", "0x8004801D"),
-        (2147778589, "0x8004801D"),
-        ("ConnectionNotFound", "ConnectionNotFound"),
-        ("0", ""),
-        (0, ""),
-        ("0x00000000", ""),
-        (None, ""),
-        (True, ""),
-        ("", ""),
-    ],
-)
-def test_error_codes_have_one_spelling(given_code: object, expected: str) -> None:
-    assert error_code(given_code) == expected
+    script = Script(refusal(403, "0x80040220", "Bearer opaque-token-4711 may not"))
+    async with api(script, token=token) as web:
+        with pytest.raises(AccessDenied) as refused:
+            await web.who_am_i()
+    assert script.requests[0].headers["Authorization"] == "Bearer opaque-token-4711"
+    assert refused.value.message == "Bearer … may not"
 
 
 # ---- packages ---------------------------------------------------------------------------------------------
@@ -548,183 +459,6 @@ async def test_what_an_import_posts() -> None:
             },
         ],
     }
-
-
-# ---- addresses --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "good",
-    [
-        "https://org.crm4.dynamics.com",
-        "https://org.crm4.dynamics.com:443/",
-        "https://ORG.crm9.dynamics.com",
-        "https://org.crm.microsoftdynamics.us",
-        "https://0123.4.environment.api.powerplatform.com",
-        "http://127.0.0.1:8080/qa",
-        "http://[::1]:8080",
-        "http://localhost:8080/qa/",
-    ],
-)
-def test_addresses_of_environments(good: str) -> None:
-    assert not str(environment_address(good)).endswith("//")
-
-
-@pytest.mark.parametrize(
-    "bad",
-    [
-        "",
-        "org.crm4.dynamics.com",
-        "ftp://org.crm4.dynamics.com",
-        "file:///etc/passwd",
-        "http://org.crm4.dynamics.com",
-        "https://evil.example",
-        "https://dynamics.com.evil.example",
-        "https://evildynamics.com",
-        "https://org.crm4.dynamics.com.",
-        "https://org.crm4.dynamics.com:8443",
-        "https://org.crm4.dynamics.com/api",
-        "https://org.crm4.dynamics.com?x=.dynamics.com",
-        "https://evil.example/?.dynamics.com",
-        "https://evil.example#.dynamics.com",
-        "https://org.crm4.dynamics.com@evil.example",
-        "https://user:pass@org.crm4.dynamics.com",
-        "https://user@org.crm4.dynamics.com",
-        "https://evil.example\\.dynamics.com",
-        "https://127.0.0.1.evil.example",
-        "https://2130706433",
-        "https://0x7f000001",
-        "https://[::ffff:127.0.0.1]",
-        "https://[::ffff:169.254.169.254]",
-        "http://169.254.169.254/latest/meta-data",
-        "http://10.0.0.1",
-        "http://2130706433",
-        "http://0",
-        "http://[::ffff:10.0.0.1]",
-        "http://127.0.0.1:8080/../x",
-        "http://127.0.0.1:8080/%2e%2e/x",
-        "http://localhost.evil.example",
-        "http://localhost:99999",
-    ],
-)
-def test_addresses_that_are_none(bad: str) -> None:
-    with pytest.raises(ValueError, match=r"."):
-        environment_address(bad)
-
-
-@pytest.mark.parametrize(
-    ("address", "public"),
-    [
-        ("20.50.1.1", True),
-        ("2603:1020::1", True),
-        ("127.0.0.1", False),
-        ("10.1.2.3", False),
-        ("172.16.0.1", False),
-        ("192.168.1.1", False),
-        ("169.254.169.254", False),
-        ("100.64.0.1", False),
-        ("0.0.0.0", False),
-        ("224.0.0.1", False),
-        ("255.255.255.255", False),
-        ("::1", False),
-        ("::", False),
-        ("fe80::1", False),
-        ("fd00::1", False),
-        ("ff02::1", False),
-        ("::ffff:127.0.0.1", False),
-        ("::ffff:20.50.1.1", True),
-        ("64:ff9b::a9fe:a9fe", False),
-        ("2002:7f00:1::", False),
-        ("168.63.129.16", False),
-    ],
-)
-def test_public_addresses(address: str, public: bool) -> None:
-    assert is_public(address) is public
-
-
-class Resolver:
-    """Answers look-ups; every connection that would be made is counted by ``socket.connect``'s stand-in."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *rounds: Iterable[str]) -> None:
-        self.rounds = [list(r) for r in rounds]
-        self.asked = 0
-        loop = asyncio.get_running_loop()
-
-        async def getaddrinfo(*_: object, **__: object) -> list[Any]:
-            found = self.rounds[min(self.asked, len(self.rounds) - 1)]
-            self.asked += 1
-            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (a, 0)) for a in found]
-
-        monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo)
-
-
-async def test_a_name_that_leads_inside_is_never_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    for inside in (["169.254.169.254"], ["20.50.1.1", "10.0.0.1"], ["::ffff:127.0.0.1"]):
-        resolver = Resolver(monkeypatch, inside)
-        pools: list[object] = []
-        monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", lambda *a, p=pools: p.append(a))
-        clock = Time()
-        async with WebApi("https://org.crm4.dynamics.com", policy=clock.policy()) as web:
-            with pytest.raises(EnvironmentUnreachable, match="not on the public network") as caught:
-                await web.who_am_i()
-        assert caught.value.code == FORBIDDEN_ADDRESS
-        assert caught.value.operation == "GET WhoAmI"
-        assert (resolver.asked, pools, clock.slept) == (1, [], [])
-
-
-async def test_the_connection_goes_to_the_address_that_was_checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    resolver = Resolver(monkeypatch, ["20.50.1.1"], ["127.0.0.1"])  # rebinding: the second answer is inside
-    seen: list[httpx.Request] = []
-
-    async def send(_: object, request: httpx.Request) -> httpx.Response:
-        seen.append(request)
-        return httpx.Response(200, json=WHO)
-
-    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", send)
-    async with WebApi("https://org.crm4.dynamics.com", policy=Time().policy()) as web:
-        await web.who_am_i()
-        assert resolver.asked == 1
-        with pytest.raises(EnvironmentUnreachable):
-            await web.who_am_i()
-    assert len(seen) == 1
-    assert seen[0].url.host == "20.50.1.1"
-    assert seen[0].headers["host"] == "org.crm4.dynamics.com"
-    assert seen[0].extensions["sni_hostname"] == "org.crm4.dynamics.com"
-
-
-async def test_plain_http_leads_to_this_machine_only() -> None:
-    transport = NetworkTransport(1)
-    with pytest.raises(EnvironmentUnreachable):
-        await transport.handle_async_request(httpx.Request("GET", "http://20.50.1.1/"))
-    await transport.aclose()
-
-
-async def test_a_proxy_of_the_environment_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
-    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-        policy = Policy(read_seconds=0.2, retry_budget=0)
-        async with WebApi(f"http://127.0.0.1:{port}/qa", policy=policy) as web:
-            with pytest.raises(AnswerLost):
-                await web.who_am_i()
-        accepted, _ = listener.accept()
-        assert accepted.recv(100).startswith(b"GET /qa/api/data/v9.2/WhoAmI HTTP/1.1")
-        accepted.close()
-
-
-async def test_nobody_listening_is_unreachable() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    clock = Time()
-    async with WebApi(f"http://127.0.0.1:{port}", policy=clock.policy(retry_budget=3)) as web:
-        with pytest.raises(EnvironmentUnreachable):
-            await web.start_import(b"zip", INTENT)
-    assert clock.slept
-
-
-def test_the_loopback_literals_are_not_public() -> None:
-    assert not any(is_public(str(a)) for a in ipaddress.ip_network("127.0.0.0/29"))
 
 
 # ---- reading ----------------------------------------------------------------------------------------------
@@ -1069,78 +803,3 @@ def test_what_is_no_stored_intent_is_refused() -> None:
             ImportOperation.from_json(text)
     operation = ImportOperation(JOB, "")
     assert ImportOperation.from_json(operation.to_json()) == operation
-
-
-# ---- secrets that an environment repeats ------------------------------------------------------------------
-
-SECRET = "pa\"ss<w&rd%+/'\\é 1\n2nd line"
-
-
-@pytest.mark.parametrize(
-    "written",
-    [
-        str,
-        json.dumps,
-        lambda s: json.dumps(s, ensure_ascii=False),
-        html.escape,
-        lambda s: html.escape(s, quote=False),
-        quote,
-        lambda s: quote(s, ""),
-        lambda s: quote(s, "").lower(),
-        repr,
-        lambda s: s.split("\n")[0],
-    ],
-)
-async def test_what_was_hushed_is_not_told(written: Callable[[str], str]) -> None:
-    hush(SECRET, "no")
-    told = plain(f"it is {written(SECRET)}, no more")
-    assert told.startswith("it is ")
-    assert told.endswith(", no more")
-    assert "…" in told
-    for piece in ("ss<w", "ss&lt;", "ss%3", "rd%", "2nd"):
-        assert piece not in told
-
-
-async def test_a_token_that_the_environment_repeats_is_not_told() -> None:
-    async def token(scope: str, *, renew: bool = False) -> str:
-        return "opaque-token-4711"
-
-    script = Script(refusal(403, "0x80040220", "Bearer opaque-token-4711 may not"))
-    async with api(script, token=token) as web:
-        with pytest.raises(AccessDenied) as refused:
-            await web.who_am_i()
-    assert script.requests[0].headers["Authorization"] == "Bearer opaque-token-4711"
-    assert refused.value.message == "Bearer … may not"
-
-
-def test_a_signed_token_is_not_told() -> None:
-    assert plain("got eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhZGEifQ.c2lnbmF0dXJl-_.") == "got …."
-
-
-async def test_what_is_hushed_is_hushed_in_its_task_only() -> None:
-    async def one() -> str:
-        hush("mine, not yours")
-        await asyncio.sleep(0)
-        return plain("mine, not yours")
-
-    assert await asyncio.create_task(one()) == "…"
-    assert plain("mine, not yours") == "mine, not yours"
-
-
-async def test_what_is_hushed_costs_a_text_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An import log has thousands of texts."""
-    written: list[str] = []
-    plainly = webapi_errors._written
-
-    def counted(secret: str) -> Iterable[str]:
-        written.append(secret)
-        return plainly(secret)
-
-    monkeypatch.setattr(webapi_errors, "_written", counted)
-    hush("first one", "second one")
-    once = len(written)
-    assert set(written) == {"first one", "second one"}
-    for _ in range(3):
-        assert plain("a first one text") == "a … text"
-        hush("second one")
-    assert len(written) == once
