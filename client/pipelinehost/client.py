@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import time
 import uuid
@@ -10,9 +9,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from datetime import datetime
 from itertools import islice
+from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self, TypedDict, TypeVar, Unpack
+from typing import Any, Self, TypedDict, TypeVar, Unpack
 
 import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -20,17 +20,15 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from pipelinehost import address as addresses
-from pipelinehost import names, transfer
+from pipelinehost import lookup, names, transfer
 from pipelinehost.channel import Connections, Patience, find_token, interrupted
 from pipelinehost.errors import (
     Cancelled,
     DeadlineExceeded,
-    InvalidArgument,
     NotFound,
     PipelineHostError,
     ResourceExhausted,
     Unavailable,
-    Violation,
 )
 from pipelinehost.v1 import artifacts_pb2 as artifacts_api
 from pipelinehost.v1 import pipeline_host_pb2 as api
@@ -109,16 +107,6 @@ class Deployment(TypedDict, total=False):
     """For administrators only: why it goes through freezes."""
     request_id: str
     """Repeating a call with the same id gives the same run. The Client makes one if it is left out."""
-
-
-class _Named(Protocol):
-    @property
-    def name(self) -> str: ...
-    @property
-    def display_name(self) -> str: ...
-
-
-_N = TypeVar("_N", bound=_Named)
 
 
 class Client:
@@ -296,7 +284,7 @@ class Client:
         def get(full: str) -> Principal:
             return self._call(self._host.GetPrincipal, api.GetPrincipalRequest(name=full))
 
-        return _named("principal", name, get, self.principals)
+        return lookup.resource("principal", name, get, self.principals)
 
     def create_principal(self, principal: Principal, *, validate_only: bool = False) -> Principal:
         """Makes somebody known to the host."""
@@ -365,7 +353,7 @@ class Client:
         def get(full: str) -> Environment:
             return self._call(self._host.GetEnvironment, api.GetEnvironmentRequest(name=full))
 
-        return _named("environment", name, get, self.environments)
+        return lookup.resource("environment", name, get, self.environments)
 
     def create_environment(self, environment: Environment, *, validate_only: bool = False) -> Environment:
         """Links an environment; without a `url` the host makes an embedded one."""
@@ -478,7 +466,7 @@ class Client:
         def get(full: str) -> Pipeline:
             return self._call(self._host.GetPipeline, api.GetPipelineRequest(name=full))
 
-        return _named("pipeline", name, get, self.pipelines)
+        return lookup.resource("pipeline", name, get, self.pipelines)
 
     def create_pipeline(self, pipeline: Pipeline, *, validate_only: bool = False) -> Pipeline:
         """Creates a pipeline."""
@@ -687,17 +675,20 @@ class Client:
             NotFound: the host has no such artifact.
         """
         where = self.pipeline(pipeline)
-        at = _pick("stage", names.slug(stage), where.stages, where.name)
-        terms = f"state = SUCCEEDED AND stage = {_quoted(at.name)} AND solution = {_quoted(solution)}"
-        runs = list(islice(self.runs(terms), 1000))
+        at = lookup.stage(stage, where)
+        of_solution = lookup.term("solution", solution)
+        terms = f"state = SUCCEEDED AND {lookup.term('stage', at.name)} AND {of_solution}"
+        # The record's order and not the clock's, which may have been put back.
+        order = attrgetter("revision", "end_time.seconds", "end_time.nanos")
+        runs = sorted(islice(self.runs(terms), 1000), key=order, reverse=True)
         if version:
             found = [r.artifact for r in runs if _numbers(r.version) == _numbers(version)]
             if not found:
-                kept = self.artifacts(f"solution = {_quoted(solution)} AND managed = true")
+                kept = self.artifacts(f"{of_solution} AND managed = true")
                 found = [a.name for a in kept if _numbers(a.version) == _numbers(version)]
         else:
-            now = max(runs, key=lambda r: r.end_time.ToNanoseconds(), default=Run())
-            found = [r.artifact for r in runs if _numbers(r.version) < _numbers(now.version)]
+            now = _numbers(runs[0].version) if runs else (0,)
+            found = [r.artifact for r in runs if _numbers(r.version) < now]
         if found:
             return found[0]
         what = (
@@ -960,7 +951,7 @@ class Client:
         stage = deployment.get("stage", "")
         if stage and not names.matches("stage", stage):
             found = self.pipeline(pipeline)
-            pipeline, stage = found.name, _pick("stage", stage, found.stages, found.name).name
+            pipeline, stage = found.name, lookup.stage(stage, found).name
         source = deployment.get("development_environment", "")
         request = api.DeployRequest(
             pipeline=self._pipeline(pipeline),
@@ -990,39 +981,10 @@ class Client:
         return text if names.matches("pipeline", text) else self.pipeline(text).name
 
     def _stage(self, text: str) -> str:
-        if names.matches("stage", text):
-            return text
-        pipeline, slash, stage = text.removeprefix("pipelines/").partition("/")
-        if not slash:
-            what = f"{text!r} does not say which pipeline it belongs to"
-            raise InvalidArgument(
-                ErrorReason.ERROR_REASON_INVALID_FIELD,
-                what,
-                remedy="Write the stage as PIPELINE/STAGE.",
-                violations=[Violation("stage", what)],
-            )
-        found = self.pipeline(pipeline)
-        return _pick("stage", stage.removeprefix("stages/"), found.stages, found.name).name
+        return text if names.matches("stage", text) else lookup.stage_of(text, self.pipeline)[1].name
 
     def _artifact(self, text: str) -> str:
-        digest = text.removeprefix("artifacts/").lower()
-        if re.fullmatch(r"[0-9a-f]{64}", digest):
-            return names.artifact(digest)
-        if re.fullmatch(r"[0-9a-f]{6,63}", digest) is None:
-            names.parse("artifact", text, "artifact")
-        found = [a for a in self.artifacts(page_size=1000) if names.slug(a.name).startswith(digest)]
-        if len(found) == 1:
-            return found[0].name
-        if not found:
-            raise NotFound(
-                ErrorReason.ERROR_REASON_RESOURCE_NOT_FOUND,
-                f"No artifact's SHA-256 begins with {digest}.",
-                remedy="List the artifacts to see what there is.",
-            )
-        raise _ambiguous(
-            f"{len(found)} artifacts begin with {digest}",
-            [f"{names.slug(a.name)[:16]} ({a.solution} {a.version})" for a in found],
-        )
+        return lookup.artifact(text, lambda: self.artifacts(page_size=1000))
 
 
 def _new_id() -> str:
@@ -1035,64 +997,11 @@ def _run(text: str) -> str:
     return name
 
 
-def _named(kind: str, text: str, get: Callable[[str], _N], everything: Callable[[], Iterable[_N]]) -> _N:
-    if text.startswith(f"{kind}s/"):
-        names.parse(kind, text, kind)
-        return get(text)
-    if names.is_slug(text):
-        try:
-            return get(f"{kind}s/{text}")
-        except NotFound:
-            pass
-    return _pick(kind, text, list(everything()), "the host")
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
-
-
 def _numbers(version: str) -> tuple[int, ...]:
     """A version in the order of versions: 1.0 is 1.0.0.0, and 1.10 higher than 1.9."""
     numbers = [int(part) for part in re.findall(r"\d+", version)[:4]]
     return tuple(numbers + [0] * (4 - len(numbers)))
 
 
-def _pick(kind: str, text: str, candidates: Sequence[_N], where: str) -> _N:
-    """The one candidate that `text` means: by id, by display name, or by display name whatever the case."""
-    for matching in (
-        [c for c in candidates if names.slug(c.name) == text],
-        [c for c in candidates if c.display_name == text],
-        [c for c in candidates if c.display_name.casefold() == text.casefold()],
-    ):
-        if len(matching) == 1:
-            return matching[0]
-        if matching:
-            raise _ambiguous(f"{len(matching)} {kind}s are called {text!r}", [c.name for c in matching])
-    ids = {names.slug(c.name): c.name for c in candidates}
-    known = ids | {c.display_name: c.name for c in candidates if c.display_name}
-    close = list(dict.fromkeys(names.slug(known[word]) for word in difflib.get_close_matches(text, known)))
-    if close:
-        remedy = f"Did you mean {' or '.join(close)}?"
-    elif ids:
-        remedy = f"There is {', '.join(list(ids)[:10])}{', …' if len(ids) > 10 else ''}."
-    else:
-        remedy = f"There is no {kind} yet: create one first."
-    raise NotFound(
-        ErrorReason.ERROR_REASON_RESOURCE_NOT_FOUND,
-        f"No {kind} of {where} is called {text!r}.",
-        remedy=remedy,
-    )
-
-
 def _is_of_stage(text: str) -> bool:
     return "/" in text and not text.startswith("environments/")
-
-
-def _ambiguous(what: str, candidates: Sequence[str]) -> InvalidArgument:
-    return InvalidArgument(
-        ErrorReason.ERROR_REASON_INVALID_FIELD,
-        f"{what}: {', '.join(candidates[:10])}{', …' if len(candidates) > 10 else ''}.",
-        remedy="Use the name of the one you mean.",
-        violations=[Violation("name", candidate) for candidate in candidates[:10]],
-    )

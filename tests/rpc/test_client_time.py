@@ -109,11 +109,12 @@ def test_freezes(host: FakeHost, cli: Cli) -> None:
         "--stop --end 2026-11-09T06:00 --reason x",
         "--end 2026-11-09T06:00 --reason x",
         "--stop -p sales --stage sales/qa --reason x",
-        "--stop --stage sales --reason x",
-        "--stop --stage sales/gone --reason x",
         "--stop",
     ):
         assert cli(f"freeze create {wrong}").code == 2, wrong
+    for wrong, told in (("sales", "as PIPELINE/STAGE"), ("sales/gone", "There is qa, prod.")):
+        refused = cli(f"freeze create --stop --stage {wrong} --reason x")
+        assert (refused.code, told in refused.err) == (1, True), refused
     assert "has passed" not in ended.err
     for end, passed in (("2020-01-02T00:00", True), ("2999-01-02T00:00", False)):
         ended = cli(f"freeze create x{end[:4]} --end {end} --zone Europe/Berlin --reason x")

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import click
 
-from pipelinehost import names
+from pipelinehost import lookup, names
 from pipelinehost.cli import console
 from pipelinehost.cli.commands import options
 from pipelinehost.cli.commands.session import Group, Session, pass_session
@@ -119,7 +119,7 @@ def freeze_create(
     if pipeline:
         scope = client.pipeline(pipeline).name
     elif stage:
-        _, scope = options.stage_of(client, stage)
+        scope = lookup.stage_of(stage, client.pipeline)[1].name
     slugs = [part for part in scope.split("/") if part not in ("", "pipelines", "stages")]
     freeze = Freeze(
         name=names.freeze(name.removeprefix("freezes/") or "-".join(["stop", *slugs])),

@@ -11,9 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from pipelinehost import names
-from pipelinehost.client import Client
-from pipelinehost.v1.resources_pb2 import Pipeline
+from pipelinehost import lookup
 
 _SHAPE = re.compile(r"\d{4}-\d\d-\d\d")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -51,19 +49,6 @@ def scheduled(at: dt.datetime) -> str:
     if at <= dt.datetime.now(dt.UTC):
         return f"{both} has passed: the run goes on now"
     return f"scheduled: not before {both}"
-
-
-def stage_of(client: Client, text: str) -> tuple[Pipeline, str]:
-    """The pipeline that an argument ``PIPELINE/STAGE`` means, and the full name of its stage."""
-    pipeline, slash, stage = text.removeprefix("pipelines/").partition("/")
-    if not slash:
-        raise click.BadParameter(f"{text}: write it as PIPELINE/STAGE.")
-    found, stage = client.pipeline(pipeline), stage.removeprefix("stages/")
-    for one in found.stages:
-        if stage in (names.slug(one.name), one.display_name):
-            return found, one.name
-    there = ", ".join(names.slug(s.name) for s in found.stages)
-    raise click.BadParameter(f"{text}: {names.slug(found.name)} has no such stage; there is {there}.")
 
 
 override = click.option(
@@ -106,13 +91,8 @@ yes = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 
 def filter_text(expression: str, **terms: str | None) -> str:
     """A filter of the API that asks for these fields' values and for the expression, where there is one."""
-    quoted = [_term(field, value) for field, value in terms.items() if value]
+    quoted = [lookup.term(field, value) for field, value in terms.items() if value]
     return " AND ".join([*quoted, expression] if expression else quoted)
-
-
-def _term(field: str, value: str) -> str:
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-    return f'{field} = "{escaped}"'
 
 
 def confirm(question: str, *, yes: bool) -> None:

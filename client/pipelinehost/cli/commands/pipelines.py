@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from pipelinehost import names
+from pipelinehost import lookup, names
 from pipelinehost.cli import console
 from pipelinehost.cli.commands import options
 from pipelinehost.cli.commands.environments import sign_in_words
@@ -178,8 +178,10 @@ def pipeline_hold(session: Session, stage: str, solution: str, version: str, rea
       pipelinehost pipeline hold sales/prod ContosoSales 1.4.0.0 --reason "the fair"
     """
     client = session.client
-    found, name = options.stage_of(client, stage)
-    _hold(client, found, name, solution, Stage.Hold(solution=solution, version=version, reason=reason), form)
+    found, at = lookup.stage_of(stage, client.pipeline)
+    _hold(
+        client, found, at.name, solution, Stage.Hold(solution=solution, version=version, reason=reason), form
+    )
 
 
 @pipeline_group.command("release")
@@ -194,12 +196,11 @@ def pipeline_release(session: Session, stage: str, solution: str, form: str) -> 
       pipelinehost pipeline release sales/prod ContosoSales
     """
     client = session.client
-    found, name = options.stage_of(client, stage)
-    held = [h for s in found.stages if s.name == name for h in s.holds]
-    if not any(h.solution.casefold() == solution.casefold() for h in held):
-        there = ", ".join(f"{h.solution} on {h.version}" for h in held) or "nothing"
+    found, at = lookup.stage_of(stage, client.pipeline)
+    if not any(h.solution.casefold() == solution.casefold() for h in at.holds):
+        there = ", ".join(f"{h.solution} on {h.version}" for h in at.holds) or "nothing"
         raise click.BadParameter(f"{stage} holds {there}, and not {solution}.")
-    _hold(client, found, name, solution, None, form)
+    _hold(client, found, at.name, solution, None, form)
 
 
 def put_hold(
