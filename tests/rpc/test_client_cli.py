@@ -381,6 +381,10 @@ def test_going_back_shows_the_loss_and_takes_exactly_that(
     golden("redeploy_preview", cli("redeploy ContosoSales -p sales --stage prod"))
     assert not host.seen("Deploy"), "nobody was there to accept"
     assert host.seen("ValidateDeployment")[-1].deployment.artifact == "artifacts/" + "3" * 64
+    kept = "--note 'CR 1' --hold 'the fair' --override-reason urgent --overwrite-customizations"
+    again = cli(f"redeploy ContosoSales -p sales --stage prod {kept} --set contoso_Key=hush").err
+    assert f"--artifact artifacts/{'3' * 64} {kept} … --accept {LOSS}" in again
+    assert "hush" not in again
     golden("redeploy_yes", cli("redeploy ContosoSales -p sales --stage prod --yes --detach --note why"))
     assert host.seen("Deploy")[-1].loss_sha256 == LOSS
     later = cli("redeploy ContosoSales -p sales --stage prod --yes --detach --at 2099-01-01T00:00+00:00")
@@ -392,6 +396,17 @@ def test_going_back_shows_the_loss_and_takes_exactly_that(
     assert len(host.seen("ValidateDeployment")) == looked, "what was accepted needs no second look"
     assert host.seen("Deploy")[-1].artifact == "artifacts/" + "2" * 64
     assert host.seen("Deploy")[-1].loss_sha256 == LOSS
+
+
+def test_what_a_stage_holds_is_what_the_record_has_last_whatever_the_clock(
+    host: FakeHost, cli: Callable[[str], Ended]
+) -> None:
+    gone_back(host)
+    for order, run in enumerate(sorted(host.runs.values(), key=lambda r: r.name), 1):
+        run.revision = order
+        run.end_time.seconds = 1_770_000_000 - order  # the clock went back all the while
+    cli("redeploy ContosoSales -p sales --stage prod")
+    assert host.seen("ValidateDeployment")[-1].deployment.artifact == "artifacts/" + "3" * 64
 
 
 @pytest.mark.parametrize(("answer", "deployed"), [("y", 1), ("n", 0), ("", 0)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -11,7 +12,7 @@ from typing import Any, TypedDict
 import click
 from rich.text import Text
 
-from pipelinehost import names
+from pipelinehost import lookup, names
 from pipelinehost.cli import console, progress, settings_file
 from pipelinehost.cli.commands import options
 from pipelinehost.cli.commands.artifacts import artifact_or_solution
@@ -245,19 +246,17 @@ def redeploy(
     if hold:
         _held(client, arguments, solution, version or client.artifact(artifact).version, hold, only_try=True)
     if not accept:
-        again = (
-            f"{solution} -p {pipeline} --stage {arguments['stage']} --artifact {artifact}{_more(arguments)}"
-        )
+        again = _again({**arguments, "source": solution, "artifact": artifact, "hold": hold})
         summary, others = _preview(client, pipeline, deployment)
         if any(found.severity == Finding.SEVERITY_ERROR for found in others):
-            err().print(clean(f"  Next: mend that, then: {console.program()} redeploy {again}"))
+            err().print(f"  Next: mend that, then: {console.program()} redeploy {again}")
             return RUN_FAILED
         if not any(found.code == "REDEPLOYMENT" for found in others):
             held = summary.installed_version or "nothing"
             raise click.UsageError(f"{summary.version} is no way back from {held}: `deploy` it.")
         if not yes and not sys.stdin.isatty():
             accepting = f" --accept {summary.loss_sha256}" if summary.loss_sha256 else " --yes"
-            err().print(clean(f"  Next: {console.program()} redeploy {again}{accepting}"))
+            err().print(f"  Next: {console.program()} redeploy {again}{accepting}")
             return RUN_FAILED
         question = f"Bring {names.slug(summary.stage)} from {summary.installed_version} to {summary.version}"
         options.confirm(f"{question}{', and lose this' if summary.loss_sha256 else ''}?", yes=yes)
@@ -285,19 +284,11 @@ def _held(
 ) -> None:
     """Holds the stage on a version; beforehand it is tried, so that who may not do that learns it in time."""
     pipeline = client.pipeline(arguments["pipeline"])
-    found, stage = options.stage_of(client, f"{names.slug(pipeline.name)}/{names.slug(arguments['stage'])}")
+    stage = lookup.stage(arguments["stage"], pipeline).name
     made = Stage.Hold(solution=solution, version=version, reason=reason)
-    put_hold(client, found, stage, solution, made, validate_only=only_try)
+    put_hold(client, pipeline, stage, solution, made, validate_only=only_try)
     if not only_try:
         err().print(clean(f"{stage} is held on {solution} {version}"))
-
-
-def _more(arguments: Mapping[str, Any]) -> str:
-    """The options of a call that have to be given again, but for values, which may be secret."""
-    settings = f" --settings {arguments['settings']}" if arguments["settings"] else ""
-    at = f" --at {arguments['at'].isoformat()}" if arguments["at"] is not None else ""
-    overwrite = " --overwrite-customizations" if arguments["overwrite_customizations"] else ""
-    return settings + at + overwrite + (" …" if arguments["variables"] or arguments["connections"] else "")
 
 
 def _preview(
@@ -324,9 +315,35 @@ def _preview(
     return summary, others
 
 
-def _again(arguments: dict[str, Any]) -> str:
-    stage = f" --stage {arguments['stage']}" if arguments["stage"] else ""
-    return clean(f"{arguments['source']} -p {arguments['pipeline']}{stage} …")
+_REPEATED = (
+    ("pipeline", "-p"),
+    ("stage", "--stage"),
+    ("from_", "--from"),
+    ("version", "--version"),
+    ("artifact", "--artifact"),
+    ("settings", "--settings"),
+    ("at", "--at"),
+    ("note", "--note"),
+    ("hold", "--hold"),
+    ("override_reason", "--override-reason"),
+)
+
+
+def _again(arguments: Mapping[str, Any]) -> str:
+    """The arguments of a call, to be typed again; without values for the target, which may be secret."""
+    words = [shlex.quote(arguments["source"])]
+    for name, option in _REPEATED:
+        if value := arguments.get(name):
+            said = value.isoformat() if isinstance(value, datetime) else str(value)
+            words += [option, shlex.quote(said)]
+    words += [
+        f"--{flag.replace('_', '-')}"
+        for flag in ("update", "overwrite_customizations")
+        if arguments.get(flag)
+    ]
+    if arguments["variables"] or arguments["connections"]:
+        words.append("…")
+    return clean(" ".join(words))
 
 
 def _summary(summary: api.ValidateDeploymentResponse.Summary) -> None:
