@@ -346,6 +346,29 @@ def test_a_repeated_request_makes_no_second_token(bed: Bed) -> None:
     assert bed.call("CreateToken", request).token.name != bed.call("CreateToken", request).token.name
 
 
+def test_tokens_are_listed_oldest_first(bed: Bed) -> None:
+    bed.person("ada")
+    wanted = [
+        f"token {n}" for n in range(8)
+    ]  # that their random names happen to be in this order: 1 in 40,320
+    for description in wanted:
+        request = api.CreateTokenRequest(principal="principals/ada", description=description)
+        bed.call("CreateToken", request)
+    listed: list[str] = []
+    page = api.ListTokensRequest(principal="principals/ada", page_size=3)
+    while True:
+        answer = bed.call("ListTokens", page)
+        assert len(answer.tokens) <= 3
+        listed += [t.description for t in answer.tokens]
+        if not answer.next_page_token:
+            break
+        page.page_token = answer.next_page_token
+    assert [d for d in listed if d] == wanted
+    page.principal = "principals/admin"
+    with pytest.raises(errors.InvalidArgument, match="page_token"):
+        bed.call("ListTokens", page)
+
+
 def outcome(bed: Bed, request: api.CreateTokenRequest) -> object:
     try:
         return bed.call("CreateToken", request)

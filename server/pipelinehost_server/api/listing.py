@@ -122,7 +122,6 @@ PRINCIPALS: Final = Listing(
     ("name", "name desc"),
 )
 FREEZES: Final = Listing("freeze", {"scope": _text}, ("name", "name desc"))
-TOKENS: Final = Listing("token", {}, ("name",))
 FINDINGS: Final = Listing("finding", {}, ("position",))
 COMPONENT_RESULTS: Final = Listing("component_result", {}, ("position",))
 

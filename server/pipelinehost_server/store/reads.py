@@ -23,7 +23,6 @@ Kind = Literal[
     "finding",
     "component_result",
     "principal",
-    "token",
     "freeze",
 ]
 """What can be listed page by page."""
@@ -103,7 +102,6 @@ _LISTINGS: Final[dict[str, _Listing]] = {
     "finding": _Listing(tables.Finding, "position", frozenset({"run", "position", "step"})),
     "component_result": _Listing(tables.ComponentResult, "position", frozenset({"run", "position"})),
     "principal": _Listing(tables.Principal, "name", frozenset({"name", "kind", "role", "display_name"})),
-    "token": _Listing(tables.Token, "name", frozenset({"name", "principal"})),
     "freeze": _Listing(tables.Freeze, "name", frozenset({"name", "scope"})),
 }
 
@@ -251,9 +249,7 @@ _COMPONENT_RESULTS = text(
 _SECRET = text(tables.Secret.select(tables.Secret.ciphertext).where(tables.Secret.name == ANY))
 _TOKEN = text(tables.Token.select(tables.Token.frame).where(tables.Token.name == ANY))
 _TOKEN_OF = text(tables.Token.select(tables.Token.frame).where(tables.Token.digest == ANY))
-_TOKENS_OF = text(
-    tables.Token.select(tables.Token.frame).where(tables.Token.principal == ANY).order_by(tables.Token.name)
-)
+_TOKENS_OF = text(tables.Token.select(tables.Token.frame).where(tables.Token.principal == ANY))
 _FIRST_TOKENS = text(
     tables.Token.select(tables.Token.name, tables.Token.digest, tables.Token.principal).where(
         tables.Token.frame == SQL("x''")
@@ -698,9 +694,10 @@ class Reads:
         return resources_pb2.Token.FromString(body(frame)) if frame else None
 
     def tokens_of(self, principal: str) -> list[resources_pb2.Token]:
-        """The tokens of a principal, by name."""
+        """The tokens of a principal, the oldest first."""
         rows = self._execute(_TOKENS_OF, (principal,)).fetchall()
-        return [resources_pb2.Token.FromString(body(row[0])) for row in rows if row[0]]
+        tokens = [resources_pb2.Token.FromString(body(row[0])) for row in rows if row[0]]
+        return sorted(tokens, key=lambda token: (token.create_time.ToNanoseconds(), token.name))
 
     def first_tokens(self) -> list[tuple[str, bytes, str]]:
         """Name, SHA-256 and principal of each token that is kept as the first schema kept it."""
