@@ -19,6 +19,7 @@ from pipelinehost.v1.resources_pb2 import (
     EnvironmentVariableSetting,
     Event,
     Pipeline,
+    Principal,
     SignIn,
     Stage,
 )
@@ -367,6 +368,19 @@ def test_tokens_are_listed_oldest_first(bed: Bed) -> None:
     page.principal = "principals/admin"
     with pytest.raises(errors.InvalidArgument, match="page_token"):
         bed.call("ListTokens", page)
+
+
+@pytest.mark.parametrize("mark", ["\u202e", "\u200b", "\u2066", "\ufeff", "\u00ad", "\u200d", "\U000e0041"])
+def test_a_display_name_hides_nothing(bed: Bed, mark: str) -> None:
+    wrong = Principal(name="principals/eve", kind=Principal.KIND_PERSON, display_name=f"Ad{mark}a")
+    with pytest.raises(errors.InvalidArgument, match=f"display_name: holds U\\+{ord(mark):04X}, "):
+        bed.call("CreatePrincipal", api.CreatePrincipalRequest(principal=wrong))
+
+
+@pytest.mark.parametrize("name", ["نرم\u200cافزار", "👩\u200d💻 Ada", "Zoë\u00a0Ω", "עדה"])
+def test_a_display_name_is_of_any_script(bed: Bed, name: str) -> None:
+    right = Principal(name="principals/eve", kind=Principal.KIND_PERSON, display_name=name)
+    assert bed.call("CreatePrincipal", api.CreatePrincipalRequest(principal=right)).display_name == name
 
 
 def outcome(bed: Bed, request: api.CreateTokenRequest) -> object:

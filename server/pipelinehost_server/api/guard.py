@@ -103,6 +103,11 @@ _ENDLESS: Final = frozenset({"WatchRun", "WatchEvents"})
 """Streams that a drain ends at once, because their callers can take them up again."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+# Marks that hide in a name or turn it around: two would look alike. Other scripts and emoji need the joiners.
+_HIDDEN = re.compile(
+    "[\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\U000e0000-\U000e007f]"
+    "|(?<![^\x00-\x7f])[\u200c\u200d]|[\u200c\u200d](?![^\x00-\x7f])"
+)
 _CONTROL_BUT_LINES = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _LOG = logging.getLogger(__name__)
 _GUESSES: Final = 20
@@ -731,8 +736,13 @@ def _value(f: FieldDescriptor) -> _Look | None:
     def text(value: str, path: str, found: list[Violation]) -> None:
         if len(value) > longest:
             found.append(Violation(path, f"has {len(value):,} characters; at most {longest:,} are allowed"))
-        elif not value.isprintable() and control.search(value):
-            found.append(Violation(path, "holds control characters; remove them"))
+        elif not value.isprintable():
+            if control.search(value):
+                found.append(Violation(path, "holds control characters; remove them"))
+            elif f.name == "display_name" and (mark := _HIDDEN.search(value)):
+                found.append(
+                    Violation(path, f"holds U+{ord(mark[0]):04X}, which is not seen in a name; remove it")
+                )
 
     return cast("_Look", text)
 
