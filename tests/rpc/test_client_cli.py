@@ -66,7 +66,7 @@ def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHost]:
         seed(host)
         monkeypatch.setenv("PIPELINEHOST_ADDRESS", host.address)
         monkeypatch.setenv("PIPELINEHOST_TOKEN", "secret")
-        monkeypatch.setenv("TZ", "UTC")
+        monkeypatch.setenv("TZ", "XST-02")  # what is written is UTC all the same
         time.tzset()
         monkeypatch.chdir(tmp_path)
         fixed = dt.datetime(2025, 10, 9, 9, 0, tzinfo=dt.UTC)

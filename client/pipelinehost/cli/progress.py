@@ -335,8 +335,7 @@ class _PlainView:
 
     def _line(self, at: Timestamp | None, text: str) -> None:
         self._written = time.monotonic()
-        moment = now() if at is None or not at.seconds else at.ToDatetime(dt.UTC)
-        self._console.print(f"{moment.astimezone():%H:%M:%S}  {clean(text)}")
+        _line(self._console, now() if at is None or not at.seconds else at.ToDatetime(dt.UTC), text)
 
 
 class ValidationView:
@@ -360,13 +359,13 @@ class ValidationView:
     def take(self, response: ValidateDeploymentResponse) -> None:
         """Shows what is being checked, or what was found."""
         if response.HasField("progress"):
-            said = clean(response.progress.detail)
+            said = response.progress.detail
             if not said:
                 return
             if self._live:
-                self._status.update(Text(said))
+                self._status.update(Text(clean(said)))
             else:
-                self._console.print(f"{now().astimezone():%H:%M:%S}  {said}")
+                _line(self._console, now(), said)
         elif response.HasField("finding"):
             self._console.print(finding(response.finding, self._console))
 
@@ -518,6 +517,11 @@ def wait(run: Run) -> str:
         return ""
     at = f"until {moment(run.wait.until)}, " if run.wait.HasField("until") else ""
     return f"{at}because {run.wait.reason}"
+
+
+def _line(console: Console, at: dt.datetime, text: str) -> None:
+    """A line with its time: in UTC, as all times that are written, so that logs of two machines compare."""
+    console.print(f"{at:%H:%M:%SZ}  {clean(text)}")
 
 
 def word_of_step(progress: Progress) -> str:
