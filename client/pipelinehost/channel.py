@@ -37,8 +37,8 @@ KEEPALIVE_SECONDS = 30
 _PIPELINE_HOST = "pipelinehost.v1.PipelineHost"
 _ARTIFACTS = "pipelinehost.v1.Artifacts"
 
-# Every mutation carries a request_id, so that repeating any unary call is safe. Streams are left out: whoever
-# reads one knows how to go on. CANCELLED is what a host answers that has too many calls pending.
+# Every mutation carries a request_id, so that repeating any unary call is safe. Streams that their reader
+# takes up again are left out. CANCELLED is what a host answers that has too many calls pending.
 _SERVICE_CONFIG = {
     "methodConfig": [
         {
@@ -54,6 +54,7 @@ _SERVICE_CONFIG = {
         {
             "name": [
                 {"service": _PIPELINE_HOST, "method": "WatchRun"},
+                {"service": _PIPELINE_HOST, "method": "WatchEvents"},
                 {"service": _PIPELINE_HOST, "method": "ValidateDeployment"},
                 {"service": _ARTIFACTS, "method": "UploadArtifact"},
                 {"service": _ARTIFACTS, "method": "DownloadArtifact"},

@@ -280,7 +280,11 @@ class _Host(pipeline_host_pb2_grpc.PipelineHostServicer):
         await self._not_here(request, context)
         yield None
 
-    ExportEvents = VerifyEvents = WatchEvents = _no_stream
+    ExportEvents = VerifyEvents = _no_stream
+
+    @_guarded_stream
+    async def WatchEvents(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        yield api.WatchEventsResponse(resume_token="t0")
 
     @_guarded
     async def GetEnvironment(self, request: Any, context: Any) -> Any:

@@ -123,6 +123,15 @@ def test_a_stream_that_is_cancelled_on_opening_is_opened_again(host: FakeHost, c
     assert len(host.seen("WatchRun")) == 3
 
 
+def test_a_watcher_of_the_record_hears_of_every_interruption(host: FakeHost, client: Client) -> None:
+    away = errors.Unavailable(ErrorReason.ERROR_REASON_HOST_UNAVAILABLE, "Stopping.")
+    host.failures["WatchEvents"] = [away, away]
+    lost: list[errors.PipelineHostError] = []
+    with closing(client.watch_events(on_interruption=lost.append)) as updates:
+        assert next(updates).resume_token == "t0"
+    assert len(lost) == 2, "grpc would repeat it and say nothing"
+
+
 def test_waiting_gives_the_finished_run_however_it_ended(host: FakeHost, client: Client) -> None:
     run = host.new_run()
     host.do(host.enter(run, Run.STATE_FAILED))
