@@ -468,6 +468,23 @@ def test_a_refused_deployment_lists_every_reason(host: FakeHost, cli: Callable[[
 
 
 @pytest.mark.parametrize(
+    ("reason", "following"),
+    [
+        (ErrorReason.ERROR_REASON_STAGE_FROZEN, "freeze list"),
+        (ErrorReason.ERROR_REASON_STAGE_HELD, "pipeline show sales"),
+        (ErrorReason.ERROR_REASON_ARTIFACT_BLOCKED, "artifact list"),
+    ],
+)
+def test_where_to_look_when_somebody_stands_in_the_way(
+    host: FakeHost, cli: Callable[[str], Ended], reason: ErrorReason, following: str
+) -> None:
+    where = {"resource": "pipelines/sales/stages/prod"}
+    host.failures["Deploy"] = [errors.FailedPrecondition(reason, "Not now.", metadata=where)]
+    ended = cli("deploy ContosoSales -p sales --stage prod")
+    assert ended.err.endswith(f"\n  Next: pipelinehost {following}\n")
+
+
+@pytest.mark.parametrize(
     ("error", "code"),
     [
         (errors.Unauthenticated(ErrorReason.ERROR_REASON_TOKEN_INVALID, "The token is not known."), 4),
