@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.e2e.test_real_environments import CANARY, CLIENT, READER, SERVICE, WRONG, Bed
+from tests.e2e.linked import CANARY, CLIENT, READER, SERVICE, WRONG, Bed
 
 from pipelinehost.v1.resources_pb2 import Event, Finding, Pipeline, Run, SignIn, Stage
 

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from tests.e2e.linked import Bed, TrustingHost
 from tests.e2e.processes import HostProcess
-from tests.e2e.test_real_environments import Bed, _Host
 
 from pipelinehost.errors import FailedPrecondition, InvalidArgument
 from pipelinehost.v1.errors_pb2 import ErrorReason
@@ -24,8 +24,8 @@ class Two(Bed):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.one = self.host
-        files = self.host._files
-        self.two = _Host(folder / "other", files)
+        files = self.host.files
+        self.two = TrustingHost(folder / "other", files)
         try:
             self.two.start()
             for host in (self.one, self.two):
@@ -37,9 +37,9 @@ class Two(Bed):
             self.stop()
             raise
 
-    def at(self, host: HostProcess) -> None:
+    def at(self, host: TrustingHost) -> None:
         """From now on commands go to this host."""
-        self.host = host  # type: ignore[assignment]  # both are alike
+        self.host = host
 
     def stop(self) -> None:
         self.two.stop()
