@@ -97,17 +97,10 @@ class Feed:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._logs: dict[str, _Log] = {}
-        self._closed = False
         store.listen(self._publish)
 
-    def close(self) -> None:
-        """Ends everybody's following, so that the host can stop."""
-        self._closed = True
-        for log in self._logs.values():
-            log.wake()
-
     async def follow(self, run: str, after: int, idle: float | None = None) -> AsyncIterator[Sequence[Event]]:
-        """Every event about a run after a sequence, in batches and in order, until the feed is closed.
+        """Every event about a run after a sequence, in batches and in order, for as long as it is followed.
 
         Of several progress events that have gathered only the newest comes; all others always come. The
         batches are shared by all followers and must not be changed.
@@ -123,7 +116,7 @@ class Feed:
         alarm = None if idle is None else _Alarm(idle, loop)
         waiter: asyncio.Future[None] | None = None
         try:
-            while not self._closed:
+            while True:
                 batch: Sequence[Event]
                 if after < log.floor:
                     page = (
@@ -144,7 +137,7 @@ class Feed:
                         if alarm is not None:
                             alarm.since, alarm.waiter = loop.time(), waiter
                         await waiter
-                        if after < log.floor or self._closed:
+                        if after < log.floor:
                             continue
                         batch = log.after(after)
                     if batch:

@@ -271,20 +271,6 @@ async def test_a_move_in_the_queue_is_told_to_those_who_wait(store: Store, feed:
         task.cancel()
 
 
-async def test_closing_ends_everybody(store: Store, feed: Feed) -> None:
-    async def all_of(run: str) -> list[Event]:
-        return [event async for batch in feed.follow(run, 0) for event in batch]
-
-    tasks = [asyncio.ensure_future(all_of(run)) for run in (RUN, RUN, "runs/other")]
-    await write(store, step())
-    await asyncio.sleep(0.01)
-    feed.close()
-    ended = await asyncio.wait_for(asyncio.gather(*tasks), 5)
-    assert [len(seen) for seen in ended] == [1, 1, 0]
-    assert feed._logs == {}
-    assert await all_of(RUN) == []
-
-
 async def test_a_thousand_followers_of_one_run(store: Store, feed: Feed) -> None:
     followers = 1000
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from typing import Final
 
-from pipelinehost.errors import OutOfRange, Unavailable
+from pipelinehost.errors import OutOfRange
 from pipelinehost.v1.errors_pb2 import ErrorReason
 from pipelinehost.v1.pipeline_host_pb2 import WatchEventsRequest, WatchEventsResponse, WatchRunResponse
 from pipelinehost.v1.resources_pb2 import Event, Run
@@ -51,7 +51,6 @@ class Watch:
 
         Raises:
             OutOfRange: the token is of another run or another store.
-            Unavailable: the host is stopping.
         """
         name = run.name
         if resume_token:
@@ -89,7 +88,6 @@ class Watch:
                 if place != before or (not batch and time.monotonic() - told >= 0.9 * self._heartbeat):
                     told = time.monotonic()
                     yield self._beat(name, after, place)
-        raise _stopping()
 
     async def events(
         self, request: WatchEventsRequest, sees: Callable[[str], bool]
@@ -106,7 +104,6 @@ class Watch:
         Raises:
             InvalidArgument: the filter cannot be read.
             OutOfRange: the token is of another store, or events after it were dropped.
-            Unavailable: the host is stopping.
         """
         selected = selects(request.filter)
         if request.resume_token:
@@ -128,7 +125,6 @@ class Watch:
                 yield self._record_beat(after)
             # A filter may select nothing of a long record: others have their turn in between.
             await asyncio.sleep(0)
-        raise _stopping()
 
     def _place(self, name: str, target: str) -> int:
         """How many runs get the target before this one, its holder included; 0 if it does not wait."""
@@ -182,11 +178,3 @@ class Watch:
             else "Watch again without a token.",
             metadata={"resource": name},
         )
-
-
-def _stopping() -> Unavailable:
-    return Unavailable(
-        ErrorReason.ERROR_REASON_HOST_UNAVAILABLE,
-        "the host is stopping",
-        remedy="Watch again with the resume token when it is back.",
-    )

@@ -240,12 +240,6 @@ _FINDINGS = text(
     .order_by(tables.Finding.position)
     .limit(ANY)
 )
-_COMPONENT_RESULTS = text(
-    tables.ComponentResult.select(tables.ComponentResult.frame)
-    .where(tables.ComponentResult.run == ANY, tables.ComponentResult.position > ANY)
-    .order_by(tables.ComponentResult.position)
-    .limit(ANY)
-)
 _SECRET = text(tables.Secret.select(tables.Secret.ciphertext).where(tables.Secret.name == ANY))
 _TOKEN = text(tables.Token.select(tables.Token.frame).where(tables.Token.name == ANY))
 _TOKEN_OF = text(tables.Token.select(tables.Token.frame).where(tables.Token.digest == ANY))
@@ -653,13 +647,6 @@ class Reads:
         """Findings of a run in order, of those with a position (from 1) after ``after``."""
         rows = self._execute(_FINDINGS, (run, after, limit)).fetchall()
         return [resources_pb2.Finding.FromString(body(row[0])) for row in rows]
-
-    def component_results(
-        self, run: str, limit: int = 1000, after: int = 0
-    ) -> list[resources_pb2.ComponentResult]:
-        """Results of a run's import in order, of those with a position (from 1) after ``after``."""
-        rows = self._execute(_COMPONENT_RESULTS, (run, after, limit)).fetchall()
-        return [resources_pb2.ComponentResult.FromString(body(row[0])) for row in rows]
 
     def run_settings(self, run: str) -> list[resources_pb2.Setting]:
         """The merged settings of a run, without values."""
