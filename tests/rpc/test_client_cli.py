@@ -468,6 +468,17 @@ def test_a_refused_deployment_lists_every_reason(host: FakeHost, cli: Callable[[
 
 
 @pytest.mark.parametrize(
+    ("stage", "following"),
+    [("--stage sales/qa", "-p sales --stage qa"), ("-e dev", "-p PIPELINE")],
+)
+def test_settings_of_a_stage_are_for_that_stage(
+    cli: Callable[[str], Ended], stage: str, following: str
+) -> None:
+    ended = cli(f"settings create ContosoSales {stage} -o 'of qa.json'")
+    assert ended.err.endswith(f"deploy ContosoSales {following} --settings 'of qa.json'\n"), ended.err
+
+
+@pytest.mark.parametrize(
     ("reason", "following"),
     [
         (ErrorReason.ERROR_REASON_STAGE_FROZEN, "freeze list"),

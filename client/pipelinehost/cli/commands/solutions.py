@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -149,10 +150,12 @@ def settings_create(
         return
     path.write_text(text, encoding="utf-8")
     shown.print(f"wrote {path}")
-    pipeline = stage.removeprefix("pipelines/").partition("/")[0] or "PIPELINE"
-    shown.print(
-        f"  Next: fill it in, then: {console.program()} deploy {source} -p {pipeline} --settings {path}"
-    )
+    pipeline, _, at = stage.removeprefix("pipelines/").partition("/")
+    words = [source, "-p", pipeline or "PIPELINE"]
+    if at:  # what is written is for this stage, and another one may be due
+        words += ["--stage", at.removeprefix("stages/")]
+    again = clean(shlex.join([*words, "--settings", str(path)]))
+    shown.print(f"  Next: fill it in, then: {console.program()} deploy {again}")
 
 
 def clean_lines(text: str) -> str:
