@@ -28,8 +28,8 @@ def apply_command(session: Session, path: Path, dry_run: bool) -> None:
     """Create and change principals, environments, pipelines and freezes as a YAML file says.
 
     What the file does not name stays as it is. Of what it names, keys that it leaves out become empty; only
-    `owner`, `shares`, `makers` and `disabled` stay (`shares: []` takes them away). A second `apply` changes
-    nothing.
+    `owner`, `shares`, `makers`, `disabled` and the `holds` of a stage stay (`shares: []` takes them away). A
+    second `apply` changes nothing.
 
     Examples:
       pipelinehost apply -f pipelines.yaml --dry-run
