@@ -21,7 +21,7 @@ from typing import NamedTuple
 import pytest
 from tests.rpc.fake_host import FakeHost
 
-from pipelinehost import errors
+from pipelinehost import Client, errors
 from pipelinehost.cli import commands, console, progress
 from pipelinehost.cli.failure import RUN_FAILED
 from pipelinehost.v1 import pipeline_host_pb2 as api
@@ -667,6 +667,29 @@ def test_packages_up_and_down(host: FakeHost, cli: Callable[[str], Ended], tmp_p
     assert cli(f"artifact download {name}").code == 2
     assert cli(f"artifact download {name} --force").code == 0
     assert (tmp_path / "ContosoSales_1_2_0_0_managed.zip").read_bytes() == b"package"
+
+
+def test_a_watch_of_the_record_that_is_left_goes_on_with_its_filter(
+    cli: Callable[[str], Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def updates(*_: object, **__: object) -> Iterator[api.WatchEventsResponse]:
+        yield api.WatchEventsResponse(resume_token="t7")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Client, "watch_events", updates)
+    ended = cli("event watch --kind gate_opened --filter 'actor != host' -o jsonl")
+    following = """--resume-token t7 --filter 'kind = "GATE_OPENED" AND actor != host' -o jsonl"""
+    assert ended.code == 8
+    assert ended.err == f"  Next: pipelinehost event watch {following}\n"
+
+
+def test_an_export_that_is_cut_off_leaves_no_file(
+    cli: Callable[[str], Ended], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(Client, "export_events", lambda *_, **__: iter([b"{}\n"]))
+    ended = cli("event export -o record.jsonl")
+    assert (ended.code, ended.err.startswith("error: "), ended.err.count("\n")) == (1, True, 2), ended
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_filters_are_quoted(host: FakeHost, cli: Callable[[str], Ended]) -> None:

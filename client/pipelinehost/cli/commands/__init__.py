@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from pipelinehost import address, errors
-from pipelinehost.cli import config_file, profiles, settings_file
+from pipelinehost.cli import config_file, profiles, record_file, settings_file
 from pipelinehost.cli.commands import options
 from pipelinehost.cli.commands.artifacts import artifact_group
 from pipelinehost.cli.commands.configuration import apply_command, get_command
@@ -64,7 +64,7 @@ def run() -> int:
     except errors.PipelineHostError as error:
         explain(error, err(), command)
         return exit_code(error)
-    except (settings_file.SettingsError, config_file.ConfigError) as error:
+    except (settings_file.SettingsError, config_file.ConfigError, record_file.RecordFileError) as error:
         explain_text(str(error), err(), f"{command} --help")
         return ERROR
     except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 import tempfile
 from collections.abc import Callable
@@ -173,7 +174,10 @@ def event_watch(
                     sys.stdout.flush()
                 token = update.resume_token
     except KeyboardInterrupt:
-        err().print(f"Next: {program()} event watch --resume-token {token}", soft_wrap=True)
+        words = ["event", "watch", *(["--resume-token", token] if token else [])]
+        words += ["--filter", text] if text else []  # what --kind and the others ask for is in it
+        words += ["-o", form] if form != "table" else []
+        err().print(clean(f"  Next: {program()} {shlex.join(words)}"))
     return NOT_FINISHED
 
 
