@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
-from tests.rpc.conftest import DEVELOPMENT, TARGET, Bed, pipeline
+from tests.rpc.conftest import DEVELOPMENT, TARGET, Bed, connected, pipeline
 
 from pipelinehost import errors, names
 from pipelinehost.v1 import pipeline_host_pb2 as api
@@ -304,6 +304,15 @@ def test_a_request_id_makes_a_repeated_call_give_the_same_answer(sales: Bed) -> 
     sales.stop()
     sales.start()
     assert sales.call("CreatePipeline", create) == made
+
+
+def test_a_request_without_an_id_is_done_again_and_leaves_nothing_to_remember(sales: Bed) -> None:
+    for description in ("a", "a"):
+        changed = pipeline("sales", description=description)
+        sales.call("CreatePipeline", api.CreatePipelineRequest(pipeline=changed))
+        sales.call("DeletePipeline", api.DeletePipelineRequest(name=changed.name))
+    with connected(sales.folder / "pipelinehost.db") as database:
+        assert database.execute("select count(*) from request").fetchone() == (0,)
 
 
 def test_a_request_id_means_nothing_to_another_caller(sales: Bed) -> None:

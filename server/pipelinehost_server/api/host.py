@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from functools import partial
 from importlib.metadata import version
@@ -707,7 +706,7 @@ class PipelineHost:
         return api.Queue(holder=shown(holder) if holder else "", waiting=map(shown, waiting))
 
     def once(self, request: Message, caller: Caller) -> Once:
-        """What makes a request be done once, and only while its caller may; one without an id gets its own.
+        """What makes a request be done once, where it has an id, and only while its caller may.
 
         Of its body the store gets a digest that cannot be used to guess what is secret in it.
         """
@@ -715,7 +714,7 @@ class PipelineHost:
         body.update(request.SerializeToString(deterministic=True))
         service = "Artifacts" if request.DESCRIPTOR.file.name.endswith("artifacts.proto") else "PipelineHost"
         method = f"/pipelinehost.v1.{service}/{request.DESCRIPTOR.name.removesuffix('Request')}"
-        request_id = cast("Any", request).request_id or secrets.token_hex(16)
+        request_id = cast("Any", request).request_id
         return Once(
             caller.name, request_id, method, body.digest(), self._access.again(caller, method, request)
         )

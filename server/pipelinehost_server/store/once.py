@@ -28,7 +28,7 @@ class Once:
     method: str
     """Full name of the method."""
     body_sha256: bytes
-    """Digest of the request without its ``request_id``."""
+    """Digest of the request."""
     require: Callable[[Reads], None] | None = None
     """Raises unless the caller may do this, as of the store that it is given."""
 
