@@ -11,6 +11,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from pipelinehost import names
 from pipelinehost.errors import (
     Aborted,
+    AlreadyExists,
     FailedPrecondition,
     InvalidArgument,
     Violation,
@@ -124,6 +125,21 @@ def refuse(fields: Sequence[Violation], preconditions: Sequence[Violation]) -> N
             cast("ErrorReason", ErrorReason.Value(f"ERROR_REASON_{preconditions[0].code}")),
             _first(preconditions),
             violations=preconditions,
+        )
+
+
+def require_new(found: _R | None) -> None:
+    """Lets a resource be created whose name nothing has.
+
+    Raises:
+        AlreadyExists: something has it.
+    """
+    if found is not None:
+        raise AlreadyExists(
+            ErrorReason.ERROR_REASON_RESOURCE_EXISTS,
+            f"{found.name} exists already",
+            remedy="Update it, or choose another name.",
+            metadata={"resource": found.name},
         )
 
 

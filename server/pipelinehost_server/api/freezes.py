@@ -61,6 +61,7 @@ class Freezes:
             configure.refuse(
                 fields, [] if fields else configure.freeze_preconditions(wanted, reads.pipeline, others)
             )
+            configure.require_new(reads.freeze(wanted.name))
             _require_free(reads, wanted)
             copy = Freeze()
             copy.CopyFrom(wanted)
@@ -147,20 +148,14 @@ def _freeze(reads: Reads, name: str, field: str = "name") -> Freeze:
 
 def _require_free(reads: Reads, wanted: Freeze) -> None:
     """Keeps the name of a deleted freeze for its pipeline: who sees the next one sees the events of both."""
-    found, last = reads.freeze(wanted.name), reads.last_event_about(wanted.name)
-    if found is not None:
-        message, remedy = f"{wanted.name} exists already", "Update it, or choose another name."
-    elif last is not None and rules.frozen_pipeline(last.freeze) != rules.frozen_pipeline(wanted):
-        message = f"{wanted.name} was the name of a freeze of something else, whose events are kept"
-        remedy = "Choose another name."
-    else:
-        return
-    raise AlreadyExists(
-        ErrorReason.ERROR_REASON_RESOURCE_EXISTS,
-        message,
-        remedy=remedy,
-        metadata={"resource": wanted.name},
-    )
+    last = reads.last_event_about(wanted.name)
+    if last is not None and rules.frozen_pipeline(last.freeze) != rules.frozen_pipeline(wanted):
+        raise AlreadyExists(
+            ErrorReason.ERROR_REASON_RESOURCE_EXISTS,
+            f"{wanted.name} was the name of a freeze of something else, whose events are kept",
+            remedy="Choose another name.",
+            metadata={"resource": wanted.name},
+        )
 
 
 def _event(kind: Event.Kind, caller: Caller, freeze: Freeze) -> Event:

@@ -161,7 +161,7 @@ class PipelineHost:
                     self._config, wanted, reads.environments(), reads.principal
                 ),
             )
-            _require_new(reads.environment(wanted.name))
+            configure.require_new(reads.environment(wanted.name))
 
         def job(tx: Transaction) -> Environment:
             if (seen := once.recall(tx)) is not None:
@@ -505,7 +505,7 @@ class PipelineHost:
                 ],
                 configure.pipeline_preconditions(self._config, wanted, _usable(reads, now), reads.principal),
             )
-            _require_new(reads.pipeline(wanted.name))
+            configure.require_new(reads.pipeline(wanted.name))
             _require_free(reads, now, wanted.name)
             return _copy(wanted)
 
@@ -827,16 +827,6 @@ def _run(reads: Reads, name: str, field: str = "name") -> Run:
     if found is None:
         raise absent(name)
     return found
-
-
-def _require_new(found: Environment | Pipeline | None) -> None:
-    if found is not None:
-        raise AlreadyExists(
-            ErrorReason.ERROR_REASON_RESOURCE_EXISTS,
-            f"{found.name} exists already",
-            remedy="Update it, or choose another name.",
-            metadata={"resource": found.name},
-        )
 
 
 def _require_free(reads: Reads, caller: Caller, pipeline: str) -> None:

@@ -67,13 +67,7 @@ class Principals:
             configure.refuse(
                 fields, configure.principal_preconditions(wanted, reads.principal, reads.identified)
             )
-            if reads.principal(wanted.name) is not None:
-                raise AlreadyExists(
-                    ErrorReason.ERROR_REASON_RESOURCE_EXISTS,
-                    f"{wanted.name} exists already",
-                    remedy="Update it, or choose another name.",
-                    metadata={"resource": wanted.name},
-                )
+            configure.require_new(reads.principal(wanted.name))
             copy = Principal()
             copy.CopyFrom(wanted)
             return copy
