@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from tests.e2e.processes import HostProcess
 
@@ -115,9 +114,9 @@ def _serve() -> None:
     def nothing(*_: object) -> None:
         """Decides nothing."""
 
-    host: Any = Access
-    host.check = host.require = nothing
-    host.again = lambda *_: nothing
+    for name, instead in {"check": nothing, "require": nothing, "again": lambda *_: nothing}.items():
+        getattr(Access, name)  # a decision that has another name by now would be made and measured
+        setattr(Access, name, instead)
     main()
 
 
