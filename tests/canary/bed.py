@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,6 +39,7 @@ from pipelinehost.v1.artifacts_pb2_grpc import ArtifactsStub
 from pipelinehost.v1.pipeline_host_pb2_grpc import PipelineHostStub
 from pipelinehost.v1.resources_pb2 import (
     Environment,
+    Gate,
     Identity,
     Pipeline,
     Principal,
@@ -48,6 +49,7 @@ from pipelinehost.v1.resources_pb2 import (
     Stage,
 )
 from pipelinehost_dataverse.solution import (
+    Column,
     EnvironmentVariable,
     Table,
     VariableType,
@@ -66,7 +68,22 @@ VARIABLES = {
     "cts_flag": VariableType.BOOLEAN,
     "cts_secret": VariableType.SECRET,
 }
-TENANT = "contoso.example"
+OLD_VARIABLES = {"cts_attic_text": VariableType.STRING, "cts_attic_secret": VariableType.SECRET}
+"""Of the solution ``Attic``, whose older version has less than the newer one."""
+TENANT, ECHO = "contoso.example", "echo-sign-in.example"
+"""The second one's sign-in repeats the secret."""
+OWN = {
+    "own-signed": SIGNED[0],
+    "own-refused": "echo-running",
+    "own-token": "echo-token",
+    "own-certificate": "echo-refused",
+}
+"""Pipelines whose stage has an identity of its own, and where it acts."""
+BACK, FROZEN = "back", "frozen"
+"""Pipelines that go back, and that freezes hold up."""
+TOLD = {f"told-{n}": f"gated-{n}" for n in range(5)}
+"""Pipelines whose gates have webhooks, and where they lead: a target that another run changes opens a gate
+again."""
 _UNFINISHED = 8
 _T = TypeVar("_T")
 _PROGRAM = "from pipelinehost.cli import main; main()"
@@ -77,7 +94,7 @@ class ByDesign:
     """A place where secrets of some kinds are by design."""
 
     name: str
-    surface: str
+    surface: str | tuple[str, ...]
     """How the surface's name begins."""
     kinds: frozenset[Kind]
     reason: str
@@ -102,11 +119,42 @@ EXCEPTIONS = (
         frozenset({Kind.VALUE, Kind.SECRET_VALUE, Kind.PART}),
         "the same",
     ),
+    ByDesign(
+        "an address of a webhook, in the rows of what has it",
+        (
+            *(f"database {table}" for table in ("pipeline", "run", "run_snapshot", "event", "request")),
+            "file host/data/pipelinehost.db",
+        ),
+        frozenset({Kind.ADDRESS}),
+        "it is configuration, which whoever sees the pipeline sees",
+    ),
+    ByDesign(
+        "an address of a webhook, in the record as a file",
+        ("answer of ExportEvents", "file cli/record.jsonl"),
+        frozenset({Kind.ADDRESS}),
+        "an event has the pipeline or the gate",
+    ),
+    ByDesign(
+        "text for people",
+        (
+            *("answer of", "error of", "output of", "errors of", "database "),
+            *("file host/data/pipelinehost.db", "file cli/record.jsonl"),
+        ),
+        frozenset({Kind.TEXT}),
+        "notes and reasons are there to be read; a log is not where",
+    ),
+    ByDesign(
+        "text that is told back to who sent it",
+        ("error of", "errors of"),
+        frozenset({Kind.REFUSED_TEXT}),
+        "what is wrong with it could not be said otherwise; it is kept nowhere",
+    ),
 )
 """Beside these there are, each at the one place that it is about: the secret in the answer to its own
 CreateToken (and on the standard output of its own ``token create``), exactly once; the effective values of
 settings that are not of type Secret, in the field ``value`` of DescribeSolution's and ValidateDeployment's
-settings; ``OWN_FILES``."""
+settings; the address of a webhook, in the field ``webhook`` of any message and of JSON that the CLI writes;
+``OWN_FILES``."""
 
 
 OWN_FILES = {"admin-token", "key", "token"}
@@ -189,6 +237,10 @@ class Bed:
         """Names and secrets of tokens that are good."""
         self.revoked: list[str] = []
         self.artifacts: list[str] = []
+        self.old: list[str] = []
+        """Artifacts of ``Attic``, the older one first."""
+        self.addresses: frozenset[str] = frozenset()
+        """Of webhooks, with secrets in them."""
         self._lock = threading.Lock()
         self._log_at: dict[Path, int] = {}
         self._own: set[str] = set()
@@ -308,6 +360,9 @@ class Bed:
             Kind.USERINFO: (3, ""),
             Kind.HEADER: (1, "ascii"),
             Kind.MISPLACED: (4, ""),
+            Kind.ADDRESS: (2, ""),
+            Kind.TEXT: (2, ""),
+            Kind.REFUSED_TEXT: (1, ""),
         }
         for kind in share:
             self._pools[kind] = [self.canaries.plant(kind, style=share[kind][1])]
@@ -440,7 +495,26 @@ class Bed:
                     setting.ClearField("value")
             self.record.allowed["effective values that are no secrets"] += 1
             message = copy
-        self.heard(surface, message.SerializeToString())
+        content = message.SerializeToString()
+        if any(address.encode() in content for address in self.addresses):
+            told = type(message).FromString(content)
+            if self._without_addresses(told):
+                self.record.allowed["the address of a webhook"] += 1
+            content = told.SerializeToString()
+        self.heard(surface, content)
+
+    def _without_addresses(self, message: Message) -> bool:
+        """Take addresses of webhooks out of the fields for them; whether there was one."""
+        found = False
+        for described, value in message.ListFields():
+            if described.type == described.TYPE_MESSAGE:
+                inner = value.values() if isinstance(value, Mapping) else value
+                for one in inner if described.is_repeated else (value,):
+                    found = (isinstance(one, Message) and self._without_addresses(one)) or found
+            elif described.name == "webhook" and value in self.addresses:
+                message.ClearField("webhook")
+                found = True
+        return found
 
     def upload(self, path: Path) -> str:
         """Upload a package; gives the artifact's name."""
@@ -481,6 +555,8 @@ class Bed:
         name = " ".join(w for w in words[:2] if w.replace("-", "").isalpha())
         told = ended.stdout.decode()
         told = expect(told) if expect is not None else told
+        for address in self.addresses:
+            told = told.replace(f'"webhook": {json.dumps(address)}', "")
         with self._lock:
             self.record.outcomes[f"command line {ended.returncode}"] += 1
         if b"Traceback" in ended.stderr:
@@ -549,8 +625,8 @@ class Bed:
 
     def database(self) -> None:
         """Unpack and search every cell of the host's database."""
-        for content in self._cells():
-            self.heard("database cells", content)
+        for table, content in self._cells():
+            self.heard(f"database {table}", content)
 
     def _file(self, path: Path) -> None:
         surface = f"file {path.relative_to(self.folder)}"
@@ -572,8 +648,8 @@ class Bed:
             found = [*found, *self.canaries.look(content)]
         self._judge(surface, content, found)
 
-    def _cells(self) -> Iterator[bytes]:
-        """Everything in the host's database, in pieces; pages would cut long values."""
+    def _cells(self) -> Iterator[tuple[str, bytes]]:
+        """Everything in the host's database, in pieces of tables; pages would cut long values."""
         copy = self.folder / "inputs" / "copy.db"
         for ending in ("", "-wal"):
             with contextlib.suppress(FileNotFoundError):
@@ -590,9 +666,9 @@ class Bed:
                     for cell in row:
                         piece += b"\n" + (cell if isinstance(cell, bytes) else str(cell).encode())
                     if len(piece) > 30_000:
-                        yield piece
+                        yield table, piece
                         piece = b""
-                yield piece
+                yield table, piece
         for path in copy.parent.glob("copy.db*"):
             path.unlink()
 
@@ -623,7 +699,7 @@ class Bed:
             )
 
         create("dev", Environment.KIND_DEVELOPMENT)
-        for name in EMBEDDED:
+        for name in (*EMBEDDED, *TOLD.values()):
             create(name, Environment.KIND_TARGET)
         application_ = {"method": SignIn.METHOD_CLIENT_SECRET, "tenant": TENANT}
         for name, client in zip(SIGNED, self.wanted(), strict=True):
@@ -636,7 +712,7 @@ class Bed:
                 authority=f"https://{self.emulator.address}",
             )
         for name in ENVIRONMENTS:
-            tenant = "echo-sign-in.example" if name == "echo-sign-in" else TENANT
+            tenant = ECHO if name == "echo-sign-in" else TENANT
             method = SignIn.METHOD_CERTIFICATE if name == "echo-failed" else SignIn.METHOD_CLIENT_SECRET
             create(
                 name,
@@ -646,21 +722,6 @@ class Bed:
                 tenant=tenant,
                 client_id=next(iter(self.clients)),
                 authority=f"https://{self.hostile.address}",
-            )
-        for name, stages in self.pipelines().items():
-            self._must(
-                "CreatePipeline",
-                api.CreatePipelineRequest(
-                    pipeline=Pipeline(
-                        name=f"pipelines/{name}",
-                        development_environments=["environments/dev"],
-                        allow_redeployment=True,
-                        stages=[
-                            Stage(name=f"pipelines/{name}/stages/{s}", environment=f"environments/{s}")
-                            for s in stages
-                        ],
-                    )
-                ),
             )
         for name, kind, role in (
             ("ada", Principal.KIND_PERSON, Principal.ROLE_MAKER),
@@ -675,8 +736,11 @@ class Bed:
                     )
                 ),
             )
+        for name in self.pipelines():
+            self._must("CreatePipeline", api.CreatePipelineRequest(pipeline=self.pipeline(name)))
         for version in (1, 2, 3):
             self.artifacts.append(self.upload(self.package(version)))
+        self.old = [self.upload(self.attic(version)) for version in (1, 2)]
         restored = self._must(
             "RestoreArtifact",
             api.RestoreArtifactRequest(
@@ -686,6 +750,10 @@ class Bed:
         self.ran(restored)
         for name in (*SIGNED, *ENVIRONMENTS):
             self.give_right(name)
+        for name in OWN:
+            self.give_right_to_stage(name)
+        older = api.DeployRequest(pipeline=f"pipelines/{BACK}", artifact=self.old[0])
+        self.ran(self._must("Deploy", older))
 
     def _must(self, method: str, request: Any) -> Any:
         answer = self.call(method, request)
@@ -701,7 +769,57 @@ class Bed:
     def pipelines(self) -> dict[str, tuple[str, ...]]:
         """Pipelines and their targets; a stage has the name of its target."""
         single = {f"to-{name}": (name,) for name in (*SIGNED, *ENVIRONMENTS)}
-        return {"main": EMBEDDED, **single}
+        apart = {name: (environment,) for name, environment in {**OWN, **TOLD}.items()}
+        return {"main": EMBEDDED, **single, **apart, BACK: EMBEDDED[:1], FROZEN: EMBEDDED[:1]}
+
+    def stage(self, pipeline: str) -> str:
+        """The first stage of a pipeline."""
+        return f"pipelines/{pipeline}/stages/{self.pipelines()[pipeline][0]}"
+
+    def pipeline(self, name: str, *webhooks: str) -> Pipeline:
+        """A pipeline as it is configured, with gates that tell these addresses."""
+        made = Pipeline(
+            name=f"pipelines/{name}",
+            development_environments=["environments/dev"],
+            allow_redeployment=True,
+            stages=[
+                Stage(name=f"pipelines/{name}/stages/{s}", environment=f"environments/{s}")
+                for s in self.pipelines()[name]
+            ],
+        )
+        for kind, webhook in zip((Gate.KIND_APPROVAL, Gate.KIND_PRE_DEPLOYMENT), webhooks, strict=False):
+            made.stages[0].gates.add(kind=kind, approvers=["principals/ada"], webhook=webhook)
+        if name in OWN:
+            made.stages[0].sign_in.CopyFrom(self._own_sign_in(name))
+        return made
+
+    def _own_sign_in(self, pipeline: str) -> SignIn:
+        assert self.hostile is not None
+        server = self.emulator if pipeline == "own-signed" else self.hostile
+        return SignIn(
+            method=SignIn.METHOD_CERTIFICATE
+            if pipeline == "own-certificate"
+            else SignIn.METHOD_CLIENT_SECRET,
+            tenant=ECHO if pipeline in ("own-refused", "own-certificate") else TENANT,
+            client_id=list(self.clients)[-1],
+            authority=f"https://{server.address}",
+        )
+
+    def give_right_to_stage(self, pipeline: str) -> None:
+        """Set the credential that belongs to a stage of ``OWN``."""
+        request = pipeline_host_pb2.SetEnvironmentCredentialRequest(name=self.stage(pipeline))
+        if pipeline == "own-certificate":
+            request.certificate = self.dice.choice(self.pem)
+            self.record.planted[Kind.CERTIFICATE] += 1
+        else:
+            request.client_secret = list(self.clients.values())[-1].text
+            self.record.planted[Kind.CREDENTIAL] += 1
+        self.call("SetEnvironmentCredential", request)
+
+    @property
+    def ada(self) -> str:
+        """A token of a maker who approves what the administrator asks for."""
+        return self.jwts[2]
 
     def give_right(self, name: str) -> None:
         """Set the credential that belongs to an environment."""
@@ -725,6 +843,17 @@ class Bed:
         path.write_bytes(
             write(new_manifest("Vault", f"1.0.0.{version}", managed=managed), Table("cts_box"), *variables)
         )
+        return path
+
+    @functools.cache  # noqa: B019 - a bed lives as long as its process
+    def attic(self, version: int) -> Path:
+        """A package whose first version has less than its second one."""
+        label = "what it was" if version == 1 else "what it is"
+        variables = [EnvironmentVariable(name, label, "", kind) for name, kind in OLD_VARIABLES.items()]
+        columns = tuple(Column(f"cts_{name}") for name in ("chest", "lamp")[:version])
+        path = self.folder / "inputs" / f"attic-{version}.zip"
+        made = new_manifest("Attic", f"{version}.0.0.0", managed=True)
+        path.write_bytes(write(made, Table("cts_attic", columns=columns), *variables))
         return path
 
     def ran(self, run: Run | None) -> None:

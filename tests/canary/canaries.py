@@ -39,6 +39,9 @@ class Kind(StrEnum):
     USERINFO = "password in an address"
     HEADER = "header of a call"
     MISPLACED = "secret in a field that is none for secrets"
+    ADDRESS = "secret in the address of a webhook"
+    TEXT = "text for people to read"
+    REFUSED_TEXT = "text that is refused"
     KEY = "key of the host"
     PART = "a mark without a number"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.canary import operations
 from tests.canary.bed import EXCEPTIONS, Bed, Record
+from tests.canary.hostile import WEBHOOKS
 
 from pipelinehost.v1 import pipeline_host_pb2 as api
 
@@ -36,8 +37,11 @@ class Result:
 
 OUTCOMES = (
     *("run SUCCEEDED", "run FAILED IMPORT_FAILED", "run FAILED SIGN_IN_FAILED", "run FAILED VARIABLE_TYPE"),
+    *("own-signed SUCCEEDED", "own-refused SIGN_IN_FAILED", "own-certificate SIGN_IN_FAILED"),
+    "own-token ENVIRONMENT_DENIED",
     *("call INVALID_ARGUMENT", "call UNAUTHENTICATED", "call FAILED_PRECONDITION", "call NOT_FOUND"),
     *("command line 0", "command line 1"),
+    *("webhook told", "webhook not told", "went back", "loss refused", "taken over", "frozen"),
 )
 """What must have happened, for otherwise the operations did not do what they are for."""
 _LONG = 1_000
@@ -87,7 +91,8 @@ def fly(
         bed.files()
         bed.host.stop()
         bed.files(environments=True)
-        echoes = bed.hostile.echoes if bed.hostile else 0
+        assert bed.hostile is not None
+        echoes, told = bed.hostile.echoes, bed.hostile.told
     finally:
         bed.stop()
     record = bed.record
@@ -98,6 +103,7 @@ def fly(
         complaints += [f"never used: {e.name}" for e in EXCEPTIONS if not record.allowed[e.name]]
     complaints += [f"no {outcome}" for outcome in OUTCOMES if not record.outcomes[outcome]]
     complaints += [] if echoes else ["no hostile environment repeated a secret"]
+    complaints += [f"the webhook {way!r} was never told" for way in WEBHOOKS if not told[way]]
     return Result(
         seed, time.monotonic() - begun, record, len(bed.canaries), len(bed.runs), echoes, complaints
     )

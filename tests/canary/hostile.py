@@ -1,4 +1,4 @@
-"""An environment that repeats in its answers whatever secret it was sent, and a sign-in that does so too."""
+"""Environments that repeat in their answers whatever secret they were sent; so do sign-in and webhooks."""
 
 from __future__ import annotations
 
@@ -8,18 +8,25 @@ import json
 import random
 import ssl
 import threading
+from collections import Counter
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, quote
+from urllib.parse import parse_qs, quote, unquote
 
 import httpx
 from tests.authority import Certificates
 from tests.canary.canaries import Canaries, Kind
 
-ENVIRONMENTS = ("echo-refused", "echo-failed", "echo-running", "echo-token", "echo-sign-in")
+from pipelinehost_dataverse.webapi import MARK
+
+ENVIRONMENTS = ("echo-refused", "echo-failed", "echo-running", "echo-token", "echo-sign-in", "echo-names")
 """What each repeats secrets in: the refusal of an import, the result of one, its progress, the refusal of any
-call (the token of the call), and the refusal to sign in."""
+call (the token of the call), the refusal to sign in, and the names of its components and of the host that it
+belongs to (the token)."""
+WEBHOOKS = ("taken", "failing", "moved", "denied", "broken", "no-http")
+"""How each answers, repeating its address and what it was told: with 200, 500, 307, 401, a header that is
+none, and bytes that are no HTTP."""
 
 
 class Hostile:
@@ -40,6 +47,10 @@ class Hostile:
         """Answers with a secret in them."""
         self.given: dict[str, list[str]] = {}
         """What came with the last import, by environment."""
+        self.told: Counter[str] = Counter()
+        """Webhooks that were told, of ``WEBHOOKS``."""
+        self.taken: set[str] = set()
+        """Environments that belong to another host until they are taken over."""
         self.issued: list[str] = []
         self.asserted: list[str] = []
         self.upstream = httpx.Client(timeout=30)
@@ -65,6 +76,13 @@ class Hostile:
     def url(self, name: str) -> str:
         """Address of one of ``ENVIRONMENTS``."""
         return f"https://{self.address}/{name}"
+
+    def webhook(self, way: str, secret: str) -> str:
+        """Address of one of ``WEBHOOKS``, with a secret in its path or its query."""
+        written = quote(secret, safe="")
+        return f"https://{self.address}/hooks/{way}" + (
+            f"/{written}" if self.dice.random() < 0.3 else f"?team=a&sig={written}"
+        )
 
     def quoted(self, secret: str) -> str:
         """A secret as a careless program would put it into its words."""
@@ -99,10 +117,33 @@ class _Handler(BaseHTTPRequestHandler):
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             if self.path.endswith("/oauth2/v2.0/token"):
                 self._token(body)
+            elif self.path.startswith("/hooks/"):
+                self._webhook(body)
             elif "/.well-known/" in self.path or "/discovery/" in self.path:
                 self._document()
             else:
                 self._environment(body)
+
+    def _webhook(self, body: bytes) -> None:
+        way = self.path.split("/")[2].partition("?")[0]
+        address = f"https://{self.world.address}{self.path}"
+        secret = unquote(self.path.rpartition("=")[2] if "=" in self.path else self.path.rpartition("/")[2])
+        said = f"{address} with {self.world.quoted(secret)}, and {body.decode()}"
+        self.world.told[way] += 1
+        if way in ("broken", "no-http"):
+            head = f"HTTP/1.1 200 OK\r\n{address} {quote(secret)}\r\n\r\n" if way == "broken" else said
+            self.wfile.write(head.encode())
+            self.close_connection = True
+            return
+        status = {"taken": 200, "failing": 500, "moved": 307, "denied": 401}[way]
+        where = address.replace("//", f"//user:{quote(secret, safe='')}@")
+        headers = {
+            "Location": where,
+            "WWW-Authenticate": f'Bearer error="invalid_token", error_description="{quote(secret)}"',
+            "Retry-After": quote(secret),
+            "Set-Cookie": f"sig={quote(secret)}",
+        }
+        self._send(status, {"error": {"code": quote(secret), "message": f"refused {said}"}}, headers)
 
     def _token(self, body: bytes) -> None:
         form = {name: values[0] for name, values in parse_qs(body.decode()).items()}
@@ -158,6 +199,8 @@ class _Handler(BaseHTTPRequestHandler):
             sent = json.loads(body).get("ComponentParameters") or []
             self.world.given[name] = [str(p["value"]) for p in sent if "value" in p]
         said = ", ".join(self.world.quoted(v) for v in self.world.given.get(name, ()))
+        if self.command == "PATCH" and "environmentvariabledefinitions(" in self.path:
+            self.world.taken.discard(name)  # the mark is the only one that the host changes
         if name == "echo-token" and "/api/" in self.path:
             self._refuse(403, f"The token {self.world.quoted(bearer)} may not do this; got Bearer {bearer}")
         elif imports and name == "echo-refused":
@@ -172,6 +215,8 @@ class _Handler(BaseHTTPRequestHandler):
             )
             if answer.is_success and content.startswith(b"{") and said:
                 content = json.dumps(self._spoilt(name, json.loads(content), said)).encode()
+            if answer.is_success and content.startswith(b"{") and name == "echo-names":
+                content = json.dumps(self._named(name, json.loads(content), bearer)).encode()
             extra = {"Date": answer.headers["Date"], "X-Echo": quote(bearer), "Set-Cookie": f"t={bearer}"}
             self._send(answer.status_code, content, extra)
 
@@ -193,6 +238,16 @@ class _Handler(BaseHTTPRequestHandler):
                 f'<entity LocalizedName="Order"><result result="failure" errorcode="0x80040216" '
                 f'errortext="{html.escape(said)}"/></entity></entities></importexportxml>'
             )
+        return row
+
+    def _named(self, name: str, row: dict[str, Any], bearer: str) -> dict[str, Any]:
+        """The same with names that repeat the token of the call."""
+        for one in row.get("value", ()) if isinstance(row.get("value"), list) else ():
+            if "msdyn_displayname" in one:
+                one["msdyn_displayname"] = f"Bearer {self.world.quoted(bearer)}"
+            if MARK in unquote(self.path) and name in self.world.taken and "defaultvalue" in one:
+                host = {k: self.world.quoted(bearer) for k in ("store", "host", "time")}
+                one["defaultvalue"] = json.dumps(host)
         return row
 
     def _refuse(self, status: int, message: str) -> None:

@@ -8,22 +8,26 @@ A new sort of secret is a ``Kind``, with a share of the canaries in ``Bed``.
 from __future__ import annotations
 
 import json
+import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from urllib.parse import quote
 
-from tests.canary.bed import EMBEDDED, SIGNED, VARIABLES, Bed
+from tests.canary.bed import BACK, EMBEDDED, FROZEN, OWN, SIGNED, TOLD, VARIABLES, Bed
 from tests.canary.canaries import Kind
-from tests.canary.hostile import ENVIRONMENTS
+from tests.canary.hostile import ENVIRONMENTS, WEBHOOKS
 
 from pipelinehost.v1 import artifacts_pb2
 from pipelinehost.v1 import pipeline_host_pb2 as api
 from pipelinehost.v1.resources_pb2 import (
+    IMPORT_MODE_UNSPECIFIED,
     DeploymentSettings,
     Environment,
     EnvironmentVariableSetting,
+    Freeze,
     Identity,
     Principal,
+    Run,
     SignIn,
 )
 
@@ -45,6 +49,11 @@ def _good(bed: Bed) -> DeploymentSettings:
     if bed.dice.random() < 0.7:
         values["cts_secret"] = VAULT.format(bed.secret(Kind.SECRET_VALUE))
     return _settings(**values)
+
+
+def _text(bed: Bed) -> str:
+    """What somebody writes for others, with a password in it."""
+    return f"ask {bed.secret(Kind.TEXT)} for it"
 
 
 def _bad(bed: Bed) -> DeploymentSettings:
@@ -71,6 +80,7 @@ def _deployment(bed: Bed, pipeline: str, settings: DeploymentSettings) -> api.De
         stage=f"pipelines/{pipeline}/stages/{stages[0]}",
         artifact=bed.dice.choice(bed.artifacts),
         settings=settings,
+        note=_text(bed) if bed.dice.random() < 0.3 else "",
         request_id=str(uuid.uuid4()),
         import_mode=bed.dice.choice((0, 1, 2)),  # type: ignore[arg-type]  # any of the enum
     )
@@ -135,7 +145,7 @@ def cancel_or_retry(bed: Bed) -> None:
         return
     name = bed.dice.choice(bed.runs[-20:])
     if bed.dice.random() < 0.5:
-        bed.call("CancelRun", api.CancelRunRequest(name=name, reason="changed my mind"))
+        bed.call("CancelRun", api.CancelRunRequest(name=name, reason=_text(bed)))
     else:
         bed.call("RetryRun", api.RetryRunRequest(name=name))
 
@@ -221,6 +231,316 @@ def set_credential_wrongly(bed: Bed) -> None:
         name = "UPPER"
     request = api.SetEnvironmentCredentialRequest(name=f"environments/{name}", **given)
     bed.call("SetEnvironmentCredential", request)
+
+
+# Identities of stages.
+
+
+def deploy_as_stage(bed: Bed) -> None:
+    """Runs by the identities of stages, whose sign-in or environment repeats what it is sent."""
+    runs = {name: bed.call("Deploy", _deployment(bed, name, _good(bed))) for name in OWN}
+    for name, run in runs.items():
+        if run is not None:
+            bed.runs.append(run.name)
+            _ended(bed, name, bed.ended(run.name))
+
+
+def _ended(bed: Bed, name: str, run: Run | None) -> None:
+    if run is not None:
+        state = Run.State.Name(run.state).removeprefix("STATE_")
+        bed.record.outcomes[f"{name} {run.error.code or state}"] += 1
+
+
+def set_stage_credential(bed: Bed) -> None:
+    """A right or a wrong credential of a stage, and what a validation says to it; then the right one."""
+    name = bed.turn(tuple(OWN))
+    if name != "own-certificate":
+        request = api.SetEnvironmentCredentialRequest(name=bed.stage(name))
+        request.client_secret = bed.secret(Kind.REFUSED_CREDENTIAL)
+        request.request_id = str(uuid.uuid4())
+        for _ in range(2):  # as a client repeats it
+            bed.call("SetEnvironmentCredential", request)
+    if bed.dice.random() < 0.5:
+        deployment = _deployment(bed, name, _good(bed))
+        bed.call("ValidateDeployment", api.ValidateDeploymentRequest(deployment=deployment))
+    bed.give_right_to_stage(name)
+
+
+def set_stage_credential_wrongly(bed: Bed) -> None:
+    """A credential of a stage that is refused: for its shape, its place, or who sends it."""
+    secret, pem = bed.secret(Kind.REFUSED_CREDENTIAL), bed.dice.choice(bed.pem)
+    signed, certified = bed.stage("own-signed"), bed.stage("own-certificate")
+    name, given, token = bed.turn(
+        (
+            (signed, {"client_secret": f"{secret}\n"}, None),
+            (signed, {"client_secret": secret * 30}, None),
+            (signed, {"certificate": pem}, None),
+            (signed, {"client_secret": secret}, bed.ada),
+            (certified, {"client_secret": secret}, None),
+            (certified, {"certificate": secret}, None),
+            (certified, {"certificate": pem[: len(pem) - 200]}, None),
+            (bed.stage("main"), {"client_secret": secret}, None),
+            (f"{signed}-2", {"client_secret": secret}, None),
+            ("pipelines/nothing/stages/qa", {"client_secret": secret}, None),
+            ("pipelines/own-signed/stages/", {"client_secret": secret}, None),
+        )
+    )
+    bed.call("SetEnvironmentCredential", api.SetEnvironmentCredentialRequest(name=name, **given), token=token)
+
+
+def change_stage(bed: Bed) -> None:
+    """A stage that has a credential is changed, or gets a secret where its identity is described."""
+    name = bed.dice.choice(tuple(OWN))
+    pipeline, case = bed.pipeline(name), bed.turn(range(8))
+    secret, stage = "~" + bed.secret(Kind.MISPLACED), pipeline.stages[0]
+    match case:
+        case 0:  # its credential is forgotten
+            stage.sign_in.client_id = str(uuid.uuid4())
+        case 1:
+            stage.ClearField("sign_in")
+        case 2:
+            pipeline.description = _text(bed)
+        case 3:
+            stage.sign_in.client_id = secret
+        case 4:
+            stage.sign_in.tenant = secret
+        case 5:
+            stage.sign_in.authority = secret
+        case 6:
+            user = quote(bed.secret(Kind.USERINFO), safe="")
+            stage.sign_in.authority = f"https://user:{user}@login.microsoftonline.com"
+        case _:
+            bed.call("DeletePipeline", api.DeletePipelineRequest(name=pipeline.name))
+            bed.call("CreatePipeline", api.CreatePipelineRequest(pipeline=pipeline))
+    bed.call("UpdatePipeline", api.UpdatePipelineRequest(pipeline=pipeline))
+    if case < 2 and bed.dice.random() < 0.5:
+        bed.ran(bed.call("Deploy", _deployment(bed, name, _good(bed))))
+    if case < 3:
+        bed.call("UpdatePipeline", api.UpdatePipelineRequest(pipeline=bed.pipeline(name)))
+    bed.give_right_to_stage(name)
+
+
+# Webhooks.
+
+_GATED = next(iter(TOLD))
+
+
+def gates_with_webhooks(bed: Bed) -> None:
+    """Runs that wait at two gates, each with a webhook that has a secret in its address."""
+    runs: list[str] = []
+    for pipeline in TOLD:  # a gate tells the address that its pipeline has now, so each has one of its own
+        addresses = [_webhook(bed) for _ in range(2)]
+        bed.addresses |= set(addresses)
+        changed = api.UpdatePipelineRequest(pipeline=bed.pipeline(pipeline, *addresses))
+        bed.call("UpdatePipeline", changed)
+        request = _deployment(bed, pipeline, _good(bed))
+        request.artifact, request.import_mode = bed.artifacts[0], IMPORT_MODE_UNSPECIFIED
+        if (run := bed.call("Deploy", request)) is not None:
+            runs.append(run.name)
+    for number in range(2):
+        for name in runs:
+            if _told(bed, name, number):
+                _decide(bed, name, approve=number == 0 or bed.dice.random() < 0.6)
+    for name in runs:
+        bed.ended(name)
+    bed.runs += runs
+    _read_run(bed, runs[-1])
+    bed.call("GetPipeline", api.GetPipelineRequest(name=f"pipelines/{_GATED}"), token=bed.ada)
+
+
+def _decide(bed: Bed, name: str, *, approve: bool) -> None:
+    if approve:
+        request = api.ApproveRequest(name=name, comment=_text(bed), note=_text(bed))
+        bed.call("Approve", request, token=bed.ada)
+    else:
+        refusal = api.RejectRequest(name=name, comment=_text(bed), note=_text(bed))
+        bed.call("Reject", refusal, token=bed.ada)
+
+
+def _webhook(bed: Bed) -> str:
+    assert bed.hostile is not None
+    secret = bed.secret(Kind.ADDRESS)
+    # Nobody listens there, or speaks TLS there, or has that name in the certificate.
+    way = bed.turn((*WEBHOOKS, "nobody", "plain", "name"))
+    if way == "nobody":
+        return f"http://127.0.0.1:9/hooks/nobody?sig={quote(secret, safe='')}"
+    address = bed.hostile.webhook(way if way in WEBHOOKS else "taken", secret)
+    if way == "plain":
+        return address.replace("https:", "http:")
+    return address.replace("127.0.0.1", "[::1]") if way == "name" else address
+
+
+def _told(bed: Bed, name: str, number: int) -> bool:
+    """Whether a run came to its gate; waits until its webhook was tried."""
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        run = bed.call("GetRun", api.GetRunRequest(name=name))
+        if run is None or run.state >= Run.STATE_SUCCEEDED:
+            return False
+        if len(run.gates) > number and run.gates[number].delivery.attempts:
+            failed = run.gates[number].delivery.error
+            bed.record.outcomes["webhook not told" if failed else "webhook told"] += 1
+            return True
+        time.sleep(0.03)
+    bed.trouble("the webhook of a gate was not tried in 20 s")
+    return False
+
+
+def webhook_refused(bed: Bed) -> None:
+    """A webhook with a secret in an address that is refused: for its shape, or for who sets it."""
+    secret = bed.secret(Kind.USERINFO)
+    written = quote(secret, safe="")
+    address, token = bed.turn(
+        (
+            (f"https://user:{written}@127.0.0.1:8/hooks", None),
+            (f"https://{written}@hooks.example.com/", None),
+            (f"https://hooks.example.com/#{written}", None),
+            (f"https://hooks.example.com/?sig={secret} x", None),
+            (f"https://hooks.example.com/\\?sig={secret}", None),
+            (f"http://hooks.example.com/?sig={written}", None),
+            (f"ftp://hooks.example.com/?sig={written}", None),
+            (f"https://10.0.0.1/?sig={written}", None),
+            (f"https://hooks/?sig={written}", None),
+            (f"https://[::1/?sig={written}", None),
+            (f"https://127.0.0.1:99999/?sig={written}", None),
+            (f"{written}", None),
+            (f"https://hooks.example.com/{written * 60}", None),
+            (f"https://hooks.example.com/?sig={written}", bed.ada),
+        )
+    )
+    pipeline = bed.pipeline(_GATED, address)
+    only = bed.dice.random() < 0.5
+    if token is not None or bed.dice.random() < 0.5:
+        pipeline.name = "pipelines/another"
+        pipeline.stages[0].name = f"{pipeline.name}/stages/{TOLD[_GATED]}"
+        made = api.CreatePipelineRequest(pipeline=pipeline, validate_only=only)
+        bed.call("CreatePipeline", made, token=token)
+    else:
+        bed.call("UpdatePipeline", api.UpdatePipelineRequest(pipeline=pipeline, validate_only=only))
+
+
+# Going back, and whose an environment is.
+
+
+def _attic(bed: Bed, version: int, *, loss: str = "") -> api.DeployRequest:
+    request = _deployment(bed, BACK, DeploymentSettings())
+    request.artifact, request.loss_sha256 = bed.old[version - 1], loss
+    request.import_mode = IMPORT_MODE_UNSPECIFIED
+    values = {"cts_attic_text": bed.secret(Kind.VALUE)}
+    if bed.dice.random() < 0.5:
+        values["cts_attic_secret"] = VAULT.format(bed.secret(Kind.SECRET_VALUE))
+    request.settings.CopyFrom(_settings(**values))
+    return request
+
+
+def _went(bed: Bed, request: api.DeployRequest) -> Run | None:
+    run = bed.call("Deploy", request)
+    if run is None:
+        return None
+    bed.runs.append(run.name)
+    return bed.ended(run.name)
+
+
+def go_back(bed: Bed) -> None:
+    """To an older version, with what that loses accepted, not accepted, or with a secret in its place."""
+    _went(bed, _attic(bed, 2))
+    request = _attic(bed, 1)
+    if bed.dice.random() < 0.3:
+        unused = bed.secret(Kind.REFUSED_VALUE)
+        request.settings.environment_variables.add(schema_name="cts_attic_other", value=unused)
+    found = bed.call("ValidateDeployment", api.ValidateDeploymentRequest(deployment=request))
+    loss = found[-1].summary.loss_sha256 if found else ""
+    refused = _went(bed, _attic(bed, 1, loss=bed.dice.choice(("", "0" * 64))))
+    if refused is not None and refused.error.code == "LOSS_NOT_ACCEPTED":
+        bed.record.outcomes["loss refused"] += 1
+    case = bed.turn(range(3))
+    if case == 0:
+        bed.call("Deploy", _attic(bed, 1, loss=bed.secret(Kind.MISPLACED)))
+    else:
+        sent = ("--set", f"cts_attic_text={bed.secret(Kind.VALUE)}", "--note", _text(bed))
+        words = ("redeploy", "Attic", "-p", BACK, "--stage", EMBEDDED[0], "--version", "1.0.0.0", *sent)
+        bed.cli(*words, *(("--accept", loss) if case == 2 and loss else ()))
+    went = _went(bed, _attic(bed, 1, loss=loss if case != 2 else ""))
+    if went is not None:
+        _read_run(bed, went.name)
+        bed.record.outcomes["went back"] += bool(loss) and went.state == Run.STATE_SUCCEEDED
+
+
+def take_over(bed: Bed) -> None:
+    """An environment of another host, whose mark repeats what it is sent; and others that cannot be taken."""
+    assert bed.hostile is not None
+    name = "environments/echo-names"
+    bed.hostile.taken.add("echo-names")
+    bed.call("CheckEnvironment", api.CheckEnvironmentRequest(name=name))
+    bed.call("GetEnvironment", api.GetEnvironmentRequest(name=name))
+    bed.call("Deploy", _deployment(bed, "to-echo-names", _good(bed)))
+    other, token = bed.turn(
+        (
+            ("echo-token", None),
+            ("echo-sign-in", None),
+            (SIGNED[0], None),
+            ("echo-names", bed.ada),
+            ("qa", None),
+        )
+    )
+    request = api.TakeOverEnvironmentRequest(name=f"environments/{other}", reason=_text(bed))
+    bed.call("TakeOverEnvironment", request, token=token)
+    taken = api.TakeOverEnvironmentRequest(name=name, reason=_text(bed))
+    if bed.call("TakeOverEnvironment", taken) is not None and "echo-names" not in bed.hostile.taken:
+        bed.record.outcomes["taken over"] += 1
+    bed.hostile.taken.discard("echo-names")
+    bed.call("CheckEnvironment", api.CheckEnvironmentRequest(name=name))
+
+
+# Time.
+
+
+def freeze(bed: Bed) -> None:
+    """A freeze that holds a run up, is gone through, and ends."""
+    name = f"freezes/f-{uuid.uuid4().hex[:8]}"
+    stop = Freeze(name=name, scope=f"pipelines/{FROZEN}", reason=_text(bed))
+    bed.call("CreateFreeze", api.CreateFreezeRequest(freeze=stop))
+    refused = _deployment(bed, FROZEN, _good(bed))
+    bed.call("Deploy", refused)
+    later = _deployment(bed, FROZEN, _good(bed))
+    later.override_reason = _text(bed)
+    later.schedule_time.FromSeconds(int(time.time()) + 86_400)
+    run = bed.call("Deploy", later)
+    if run is not None:
+        bed.runs.append(run.name)
+        # Not before tomorrow, then frozen, then gone through.
+        for reason in ("", _text(bed)):
+            again = api.RescheduleRunRequest(name=run.name, override_reason=reason)
+            bed.call("RescheduleRun", again)
+        bed.record.outcomes["frozen"] += 1
+        bed.ended(run.name)
+    stop.reason = _text(bed)
+    bed.call("UpdateFreeze", api.UpdateFreezeRequest(freeze=stop))
+    bed.call("ListFreezes", api.ListFreezesRequest())
+    bed.call("DeleteFreeze", api.DeleteFreezeRequest(name=name))
+
+
+def freeze_wrongly(bed: Bed) -> None:
+    """A freeze with text where a time, a zone, a rule or a scope belongs."""
+    text = bed.secret(Kind.REFUSED_TEXT)
+    asked = api.CreateFreezeRequest(validate_only=bed.dice.random() < 0.5)
+    asked.freeze.name, asked.freeze.reason, asked.freeze.time_zone = "freezes/wrong", "a pause", "UTC"
+    asked.freeze.start, asked.freeze.end = "2030-01-01T00:00", "2030-01-01T01:00"
+    wrong: Mapping[str, str] = bed.turn(
+        (
+            {"time_zone": text},
+            {"start": text},
+            {"end": f"2030-01-01T{text}"},
+            {"recurrence": text},
+            {"recurrence": f"FREQ=WEEKLY;BYDAY={text}"},
+            {"recurrence": f"FREQ=DAILY;UNTIL={text}"},
+            {"scope": text},
+            {"reason": text * 40},
+        )
+    )
+    for field, value in wrong.items():
+        setattr(asked.freeze, field, value)
+    bed.call("CreateFreeze", asked, token=bed.ada if bed.dice.random() < 0.2 else None)
 
 
 def secret_in_an_address(bed: Bed) -> None:
@@ -408,7 +728,7 @@ def cli_deploy(bed: Bed) -> None:
     sent = bed.secret(Kind.VALUE)
     vault = str(bed.package(2))
     form = ("-o", "json") if bed.dice.random() < 0.5 else ()
-    case = bed.turn(range(9))
+    case = bed.turn(range(10))
     if case == 0:
         bed.cli(
             "deploy",
@@ -453,6 +773,11 @@ def cli_deploy(bed: Bed) -> None:
         bed.cli("deploy", vault, "-p", "main", "--set", f"cts_nothing={value}", *form)
     elif case == 7:  # no equals sign
         bed.cli("deploy", vault, "-p", "main", "--set", f"cts_text:{value.replace('=', '-')}", *form)
+    elif case == 8:  # a moment that is none
+        at, said = bed.secret(Kind.REFUSED_TEXT), _text(bed)
+        bed.cli(
+            "deploy", vault, "-p", "main", "--at", at, "--note", said, "--set", f"cts_text={value}", *form
+        )
     else:
         bed.cli("deploy", vault, "-p", "nothing", "--set", f"cts_text={value}", *form)
 
@@ -460,7 +785,8 @@ def cli_deploy(bed: Bed) -> None:
 def cli_credential(bed: Bed) -> None:
     """A credential from a file or from standard input."""
     secret = bed.secret(Kind.REFUSED_CREDENTIAL)
-    name = bed.turn(("echo-sign-in", SIGNED[0], "qa", SIGNED[1], "nothing"))
+    stage = f"own-signed/{OWN['own-signed']}"
+    name = bed.turn(("echo-sign-in", stage, SIGNED[0], "qa", "own-signed/nothing", SIGNED[1], "nothing"))
     if bed.dice.random() < 0.5:
         bed.cli("environment", "set-credential", name, "--secret-file", "-", stdin=secret + "\n")
     else:
@@ -472,7 +798,10 @@ def cli_credential(bed: Bed) -> None:
             bed.dice.choice(("--secret-file", "--certificate")),
             str(path),
         )
-    bed.cli("environment", "check", name, *(("-o", "json") if bed.dice.random() < 0.5 else ()))
+    if name == stage:
+        bed.give_right_to_stage("own-signed")
+    elif "/" not in name:
+        bed.cli("environment", "check", name, *(("-o", "json") if bed.dice.random() < 0.5 else ()))
 
 
 def cli_apply(bed: Bed) -> None:
@@ -482,8 +811,14 @@ def cli_apply(bed: Bed) -> None:
     url, quoted = "https://org.crm4.dynamics.com", json.dumps(secret)
     linked = "environments:\n  - name: linked\n    kind: target\n"
     sign_in = f"    url: {url}\n    sign_in:\n      method: client_secret\n      client_secret: {quoted}\n"
+    staged = f"pipelines:\n  - name: own-signed\n    stages:\n      - name: {SIGNED[0]}\n"
+    staged += f"        environment: {SIGNED[0]}\n"
+    gate = "        gates:\n          - kind: approval\n            approvers: [ada]\n            webhook: "
     text = bed.turn(
         (
+            f"{staged}        sign_in:\n          method: client_secret\n          client_secret: {quoted}\n",
+            f"{staged}{gate}https://user:{password}@hooks.example.com\n",
+            f"freezes:\n  - name: wrong\n    reason: a pause\n    secret: {quoted}\n",
             f"{linked}    url: {url.replace('//', f'//user:{password}@')}\n",
             f"{linked}{sign_in}",
             f"{linked}    secret: {quoted}\n",
@@ -541,6 +876,10 @@ def cli_read(bed: Bed) -> None:
             ("get", "principal"),
             ("environment", "show", SIGNED[0], "-o", "json"),
             ("environment", "check", bed.dice.choice(ENVIRONMENTS)),
+            ("pipeline", "show", _GATED, "-o", "json"),
+            ("pipeline", "show", _GATED),
+            ("pipeline", "show", "own-signed"),
+            ("freeze", "list"),
             ("token", "list", "ada", "-o", "json"),
             ("event", "export", str(bed.folder / "cli" / "record.jsonl"), "--force"),
             ("event", "verify"),
@@ -589,6 +928,16 @@ OPERATIONS: tuple[tuple[float, Operation], ...] = (
     (6, secret_for_a_token_of_the_host),
     (12, bearer),
     (8, headers),
+    (1.5, deploy_as_stage),
+    (4, set_stage_credential),
+    (5, set_stage_credential_wrongly),
+    (4, change_stage),
+    (1, gates_with_webhooks),
+    (6, webhook_refused),
+    (1, go_back),
+    (2, take_over),
+    (2, freeze),
+    (4, freeze_wrongly),
     (2, make_token),
     (2, read_all),
     (3, change_record),
