@@ -539,6 +539,7 @@ REFUSED = [u for u in (*LITERAL, *ODD) if "dynamics.com" not in u and "example" 
     "http://example.com", "https://user:pw@example.com", "https://example.com#x", "https://example.com\\@x",
     "https://metadata", "https://2130706433/x", "https://0x7f.1/x", "https://example.0x7f/", "https://a..example",
     "https://example.com:0", "https://[::ffff:169.254.169.254]/", "ftp://127.0.0.1", "http://127.0.0.1.nip.io/",
+    "https://127.0.0.1:65536",
 ]  # fmt: skip
 LOOKED_UP = {"https://localtest.me", "https://metadata.google.internal", "https://kubernetes.default.svc"}
 """Names like any other, as long as nobody looks where they lead."""

@@ -56,7 +56,9 @@ def address_problem(text: str) -> str:
         host, port = url.host.lower(), url.port
     except (httpx.InvalidURL, UnicodeError, ValueError):
         return "is no address"
-    if url.scheme not in {"http", "https"} or port == 0:
+    if not 0 < (1 if port is None else port) < 65536:
+        return "has a port that is none: 1 to 65535"
+    if url.scheme not in {"http", "https"}:
         return "must begin with https:// (http:// is for this machine only)"
     if is_loopback(host):
         return ""
