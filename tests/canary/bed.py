@@ -752,6 +752,7 @@ class Bed:
             self.give_right(name)
         for name in OWN:
             self.give_right_to_stage(name)
+        self.hostile.bring("echo-names", self.attic(2).read_bytes())
         older = api.DeployRequest(pipeline=f"pipelines/{BACK}", artifact=self.old[0])
         self.ran(self._must("Deploy", older))
 

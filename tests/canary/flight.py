@@ -37,11 +37,12 @@ class Result:
 
 OUTCOMES = (
     *("run SUCCEEDED", "run FAILED IMPORT_FAILED", "run FAILED SIGN_IN_FAILED", "run FAILED VARIABLE_TYPE"),
-    *("own-signed SUCCEEDED", "own-refused SIGN_IN_FAILED", "own-certificate SIGN_IN_FAILED"),
-    "own-token ENVIRONMENT_DENIED",
+    *("own-signed SUCCEEDED", "own-token ENVIRONMENT_DENIED"),
+    *("own-refused SIGN_IN_FAILED", "own-certificate SIGN_IN_FAILED"),
     *("call INVALID_ARGUMENT", "call UNAUTHENTICATED", "call FAILED_PRECONDITION", "call NOT_FOUND"),
     *("command line 0", "command line 1"),
-    *("webhook told", "webhook not told", "went back", "loss refused", "taken over", "frozen"),
+    *("webhook told", "webhook not told", "went back", "loss refused", "loss of others"),
+    *("taken over", "frozen"),
 )
 """What must have happened, for otherwise the operations did not do what they are for."""
 _LONG = 1_000

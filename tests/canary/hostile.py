@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import html
 import json
 import random
 import ssl
 import threading
+import uuid
 from collections import Counter
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -77,6 +79,17 @@ class Hostile:
         """Address of one of ``ENVIRONMENTS``."""
         return f"https://{self.address}/{name}"
 
+    def bring(self, name: str, package: bytes) -> None:
+        """Import a package into one of ``ENVIRONMENTS``, as somebody does who is no host."""
+        body = {
+            "CustomizationFile": base64.b64encode(package).decode(),
+            "OverwriteUnmanagedCustomizations": False,
+            "PublishWorkflows": True,
+            "ImportJobId": str(uuid.uuid4()),
+        }
+        answer = self.upstream.post(f"{self.behind}/{name}/api/data/v9.2/ImportSolution", json=body)
+        answer.raise_for_status()
+
     def webhook(self, way: str, secret: str) -> str:
         """Address of one of ``WEBHOOKS``, with a secret in its path or its query."""
         written = quote(secret, safe="")
@@ -131,8 +144,8 @@ class _Handler(BaseHTTPRequestHandler):
         said = f"{address} with {self.world.quoted(secret)}, and {body.decode()}"
         self.world.told[way] += 1
         if way in ("broken", "no-http"):
-            head = f"HTTP/1.1 200 OK\r\n{address} {quote(secret)}\r\n\r\n" if way == "broken" else said
-            self.wfile.write(head.encode())
+            head = f"HTTP/1.1 200 OK\r\n{quote(secret)} {address}" if way == "broken" else said
+            self.wfile.write(f"{head}\r\n\r\n".encode())
             self.close_connection = True
             return
         status = {"taken": 200, "failing": 500, "moved": 307, "denied": 401}[way]

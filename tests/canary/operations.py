@@ -488,6 +488,11 @@ def take_over(bed: Bed) -> None:
     taken = api.TakeOverEnvironmentRequest(name=name, reason=_text(bed))
     if bed.call("TakeOverEnvironment", taken) is not None and "echo-names" not in bed.hostile.taken:
         bed.record.outcomes["taken over"] += 1
+    # What somebody else has brought there has names that only the environment tells.
+    back = _attic(bed, 1)
+    back.pipeline, back.stage = "pipelines/to-echo-names", bed.stage("to-echo-names")
+    found = bed.call("ValidateDeployment", api.ValidateDeploymentRequest(deployment=back))
+    bed.record.outcomes["loss of others"] += any(f.finding.code == "STAYS_BEHIND" for f in found or ())
     bed.hostile.taken.discard("echo-names")
     bed.call("CheckEnvironment", api.CheckEnvironmentRequest(name=name))
 
