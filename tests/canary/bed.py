@@ -869,6 +869,7 @@ class Bed:
     def ended(self, name: str, seconds: float = 90) -> Run | None:
         """Wait for a run's end."""
         until = time.monotonic() + seconds
+        run: Run | None = None
         while time.monotonic() < until:
             run = self.call("GetRun", pipeline_host_pb2.GetRunRequest(name=name))
             if run is None:
@@ -882,7 +883,9 @@ class Bed:
                     self.call("ResolveRun", decided)
                 return run  # type: ignore[no-any-return]  # of a stub that is looked up by its name
             time.sleep(0.05)
-        self.trouble(f"a run did not end in {seconds:g} s, in {self.operation}")
+        state = Run.State.Name(run.state) if run is not None else ""
+        where = run.stage if run is not None else ""
+        self.trouble(f"a run to {where} was {state} after {seconds:g} s, in {self.operation}")
         return None
 
     def token_made(self, answer: Any) -> None:
