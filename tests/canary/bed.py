@@ -881,7 +881,7 @@ class Bed:
                     decided = pipeline_host_pb2.ResolveRunRequest(name=name, reason="of no matter here")
                     decided.resolution = decided.RESOLUTION_NOT_APPLIED
                     self.call("ResolveRun", decided)
-                return run  # type: ignore[no-any-return]  # of a stub that is looked up by its name
+                return run
             time.sleep(0.05)
         state = Run.State.Name(run.state) if run is not None else ""
         where = run.stage if run is not None else ""
