@@ -101,18 +101,15 @@ class Artifacts:
             told = f"is required, at most {REASON} characters: tell others why"
             raise invalid([Violation("reason", told)])
 
-        def job(tx: Transaction) -> Artifact:
-            if (seen := once.recall(tx)) is not None:
-                return Artifact.FromString(seen)
+        def work(tx: Transaction) -> Artifact:
             changed = tx.block_artifact(_artifact(tx, name), block)
             kind = Event.KIND_ARTIFACT_UNBLOCKED if block is None else Event.KIND_ARTIFACT_BLOCKED
             tx.append(
                 Event(kind=kind, actor=caller.name, subject=name, artifact=changed, message=request.reason)
             )
-            once.remember(tx, changed)
             return changed
 
-        return await self._store.write(job)
+        return await self._store.write(once.job(Artifact, work))
 
     async def upload_artifact(
         self, requests: AsyncIterator[api.UploadArtifactRequest], caller: Caller

@@ -158,10 +158,16 @@ def require_etag(sent: str, stored: _R) -> None:
         )
 
 
-def cleaned(resource: _R) -> _R:
-    """A copy without what the host sets itself, and without fields that this version does not know."""
+def copied(resource: _R) -> _R:
+    """A copy for the store, which stamps what it is given: a job may run twice."""
     copy = type(resource)()
     copy.CopyFrom(resource)
+    return copy
+
+
+def cleaned(resource: _R) -> _R:
+    """A copy without what the host sets itself, and without fields that this version does not know."""
+    copy = copied(resource)
     copy.DiscardUnknownFields()
     for field in _STAMPED[copy.DESCRIPTOR.name]:
         copy.ClearField(field)

@@ -63,21 +63,16 @@ class Freezes:
             )
             configure.require_new(reads.freeze(wanted.name))
             _require_free(reads, wanted)
-            copy = Freeze()
-            copy.CopyFrom(wanted)
-            return copy
+            return configure.copied(wanted)
 
-        def job(tx: Transaction) -> Freeze:
-            if (seen := once.recall(tx)) is not None:
-                return Freeze.FromString(seen)
+        def work(tx: Transaction) -> Freeze:
             made = tx.put_freeze(decide(tx))
             tx.append(_event(Event.KIND_FREEZE_CREATED, caller, made))
-            once.remember(tx, made)
             return made
 
         if request.validate_only:
             return decide(self._reads)
-        return await self._store.write(job)
+        return await self._store.write(once.job(Freeze, work))
 
     async def update_freeze(self, request: api.UpdateFreezeRequest, caller: Caller) -> Freeze:
         """Changes when a freeze is in force, or why."""
@@ -97,20 +92,17 @@ class Freezes:
             configure.refuse([*found, *configure.freeze_violations(fresh)], ())
             return fresh
 
-        def job(tx: Transaction) -> Freeze:
-            if (seen := once.recall(tx)) is not None:
-                return Freeze.FromString(seen)
+        def work(tx: Transaction) -> Freeze:
             before = tx.freeze(name)
             changed = tx.put_freeze(decide(tx))
             event = _event(Event.KIND_FREEZE_UPDATED, caller, changed)
             event.freeze_before.CopyFrom(before or changed)
             tx.append(event)
-            once.remember(tx, changed)
             return changed
 
         if request.validate_only:
             return decide(self._reads)
-        return await self._store.write(job)
+        return await self._store.write(once.job(Freeze, work))
 
     async def delete_freeze(self, request: api.DeleteFreezeRequest, caller: Caller) -> Empty:
         """Ends a freeze for good."""
@@ -123,19 +115,16 @@ class Freezes:
             configure.require_etag(request.etag, stored)
             return stored
 
-        def job(tx: Transaction) -> Empty:
-            if once.recall(tx) is not None:
-                return Empty()
+        def work(tx: Transaction) -> Empty:
             before = decide(tx)
             tx.delete_freeze(name)
             tx.append(_event(Event.KIND_FREEZE_DELETED, caller, before))
-            once.remember(tx, Empty())
             return Empty()
 
         if request.validate_only:
             decide(self._reads)
             return Empty()
-        return await self._store.write(job)
+        return await self._store.write(once.job(Empty, work))
 
 
 def _freeze(reads: Reads, name: str, field: str = "name") -> Freeze:

@@ -8,7 +8,7 @@ import hmac
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from functools import partial
 from importlib.metadata import version
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
@@ -48,7 +48,6 @@ from pipelinehost_server.deployment.environments import as_host_error, require_e
 from pipelinehost_server.deployment.identities import credential_key
 from pipelinehost_server.store import Once, Reach, Reads, Store, Transaction
 
-_R = TypeVar("_R", Environment, Pipeline)
 VERSION = version("pipelinehost")
 
 
@@ -163,19 +162,16 @@ class PipelineHost:
             )
             configure.require_new(reads.environment(wanted.name))
 
-        def job(tx: Transaction) -> Environment:
-            if (seen := once.recall(tx)) is not None:
-                return Environment.FromString(seen)
+        def work(tx: Transaction) -> Environment:
             decide(tx)
-            made = tx.put_environment(_copy(wanted))
+            made = tx.put_environment(configure.copied(wanted))
             tx.append(_event(Event.KIND_ENVIRONMENT_CREATED, caller, made.name, environment=made))
-            once.remember(tx, made)
             return made
 
         if request.validate_only:
             decide(self._reads)
             return wanted
-        made = await self._store.write(job)
+        made = await self._store.write(once.job(Environment, work))
         if not made.url:
             # After the record: the file of an environment that exists is never touched by a refused call. A
             # repeated call comes here again.
@@ -212,9 +208,7 @@ class PipelineHost:
                     fresh.taken_time.CopyFrom(stored.taken_time)
             return fresh
 
-        def job(tx: Transaction) -> Environment:
-            if (seen := once.recall(tx)) is not None:
-                return Environment.FromString(seen)
+        def work(tx: Transaction) -> Environment:
             fresh, before = decide(tx), _environment(tx, name)
             told = left
             if not configure.same_identity(before, fresh):
@@ -237,18 +231,17 @@ class PipelineHost:
             )
             event.message = told
             tx.append(event)
-            once.remember(tx, changed)
             return changed
 
         if request.validate_only:
             return decide(self._reads)
         left = ""
         if (
-            once.recall(self._reads) is None
+            once.recall(Environment, self._reads) is None
             and decide(self._reads).url != (stored := _environment(self._reads, name, "environment.name")).url
         ):
             left = await self._environments.release(stored)
-        return await self._store.write(job)
+        return await self._store.write(once.job(Environment, work))
 
     async def delete_environment(self, request: api.DeleteEnvironmentRequest, caller: Caller) -> Empty:
         """Deletes the record of an environment that nothing uses."""
@@ -264,16 +257,13 @@ class PipelineHost:
             )
             return stored
 
-        def job(tx: Transaction) -> Empty:
-            if once.recall(tx) is not None:
-                return Empty()
+        def work(tx: Transaction) -> Empty:
             before = decide(tx)
             tx.delete_environment(name)
             tx.delete_secret(credential_key(name))
             event = _event(Event.KIND_ENVIRONMENT_DELETED, caller, name, environment=before)
             event.message = left
             tx.append(event)
-            once.remember(tx, Empty())
             return Empty()
 
         if request.validate_only:
@@ -281,9 +271,9 @@ class PipelineHost:
             return Empty()
         # Before the record: who repeats this after a crash finds the record and lets it go again.
         left = ""
-        if once.recall(self._reads) is None:
+        if once.recall(Empty, self._reads) is None:
             left = await self._environments.release(decide(self._reads))
-        return await self._store.write(job)
+        return await self._store.write(once.job(Empty, work))
 
     async def take_over_environment(
         self, request: api.TakeOverEnvironmentRequest, caller: Caller
@@ -300,13 +290,11 @@ class PipelineHost:
         once = self.once(request, caller)
         # The environment is no part of the store's transaction: one at a time. A repeated call does no harm.
         async with self._connecting:
-            if (seen := once.recall(self._reads)) is not None:
-                return Environment.FromString(seen)
+            if (seen := once.recall(Environment, self._reads)) is not None:
+                return seen
             whose = await self._environments.take_over(name)
 
-            def job(tx: Transaction) -> Environment:
-                if (seen := once.recall(tx)) is not None:
-                    return Environment.FromString(seen)
+            def work(tx: Transaction) -> Environment:
                 before = _environment(tx, name)
                 taken = tx.record_taken(name, stored.url, "") or before
                 event = _event(
@@ -318,10 +306,9 @@ class PipelineHost:
                 )
                 event.message = f"{request.reason} (it belonged to {whose or 'nobody'})"
                 tx.append(event)
-                once.remember(tx, taken)
                 return taken
 
-            return await self._store.write(job)
+            return await self._store.write(once.job(Environment, work))
 
     async def set_environment_credential(
         self, request: api.SetEnvironmentCredentialRequest, caller: Caller
@@ -331,17 +318,14 @@ class PipelineHost:
         sealed = self._environments.sealed_credential(request)
         once = self.once(request, caller)
 
-        def job(tx: Transaction) -> Empty:
-            if once.recall(tx) is not None:
-                return Empty()
+        def work(tx: Transaction) -> Empty:
             holder = stage_named(tx, name) if "/stages/" in name else _environment(tx, name)
             configure.refuse(configure.credential_violations(holder.sign_in, request), ())
             tx.put_secret(credential_key(name), sealed)
             tx.append(_event(Event.KIND_CREDENTIAL_SET, caller, name))
-            once.remember(tx, Empty())
             return Empty()
 
-        return await self._store.write(job)
+        return await self._store.write(once.job(Empty, work))
 
     async def check_environment(
         self, request: api.CheckEnvironmentRequest, caller: Caller
@@ -411,8 +395,8 @@ class PipelineHost:
             return wanted
         # The environment is no part of the store's transaction: one at a time, asked once per request.
         async with self._connecting:
-            if (seen := once.recall(self._reads)) is not None:
-                return Connection.FromString(seen)
+            if (seen := once.recall(Connection, self._reads)) is not None:
+                return seen
             try:
                 made = await self._environments.create_connection(request.environment, wanted)
             except FailedPrecondition:
@@ -453,8 +437,8 @@ class PipelineHost:
             return Empty()
         once = self.once(request, caller)
         async with self._connecting:
-            if once.recall(self._reads) is not None:
-                return Empty()
+            if (seen := once.recall(Empty, self._reads)) is not None:
+                return seen
             try:
                 gone = await self._environments.delete_connection(request.name)
             except NotFound:
@@ -507,19 +491,16 @@ class PipelineHost:
             )
             configure.require_new(reads.pipeline(wanted.name))
             _require_free(reads, now, wanted.name)
-            return _copy(wanted)
+            return configure.copied(wanted)
 
-        def job(tx: Transaction) -> Pipeline:
-            if (seen := once.recall(tx)) is not None:
-                return Pipeline.FromString(seen)
+        def work(tx: Transaction) -> Pipeline:
             made = tx.put_pipeline(decide(tx))
             tx.append(_event(Event.KIND_PIPELINE_CREATED, caller, made.name, pipeline=made))
-            once.remember(tx, made)
             return made
 
         if request.validate_only:
             return decide(self._reads)
-        return await self._store.write(job)
+        return await self._store.write(once.job(Pipeline, work))
 
     async def update_pipeline(self, request: api.UpdatePipelineRequest, caller: Caller) -> Pipeline:
         """Changes a pipeline; runs that were asked for before keep what they were asked with."""
@@ -548,9 +529,7 @@ class PipelineHost:
             )
             return fresh
 
-        def job(tx: Transaction) -> Pipeline:
-            if (seen := once.recall(tx)) is not None:
-                return Pipeline.FromString(seen)
+        def work(tx: Transaction) -> Pipeline:
             before, fresh = _pipeline(tx, name, "pipeline.name"), decide(tx)
             told = _forget_credentials(tx, configure.administered(before, fresh))
             changed = tx.put_pipeline(fresh)
@@ -559,12 +538,11 @@ class PipelineHost:
             )
             event.message = told
             tx.append(event)
-            once.remember(tx, changed)
             return changed
 
         if request.validate_only:
             return decide(self._reads)
-        return await self._store.write(job)
+        return await self._store.write(once.job(Pipeline, work))
 
     async def delete_pipeline(self, request: api.DeletePipelineRequest, caller: Caller) -> Empty:
         """Deletes a pipeline without unfinished runs."""
@@ -578,9 +556,7 @@ class PipelineHost:
             configure.require_unused(name, runs=reads.unfinished_runs(pipeline=name))
             return stored
 
-        def job(tx: Transaction) -> Empty:
-            if once.recall(tx) is not None:
-                return Empty()
+        def work(tx: Transaction) -> Empty:
             before = decide(tx)
             # Who takes the name next must not find the freezes of somebody else.
             for freeze in tx.freezes_under(name):
@@ -589,13 +565,12 @@ class PipelineHost:
             _forget_credentials(tx, [stage.name for stage in before.stages])
             tx.delete_pipeline(name)
             tx.append(_event(Event.KIND_PIPELINE_DELETED, caller, name, pipeline=before))
-            once.remember(tx, Empty())
             return Empty()
 
         if request.validate_only:
             decide(self._reads)
             return Empty()
-        return await self._store.write(job)
+        return await self._store.write(once.job(Empty, work))
 
     def validate_deployment(
         self, request: api.ValidateDeploymentRequest, caller: Caller
@@ -843,13 +818,6 @@ def _require_free(reads: Reads, caller: Caller, pipeline: str) -> None:
             remedy="Choose another name, or let an administrator create it for you.",
             metadata={"resource": pipeline},
         )
-
-
-def _copy(resource: _R) -> _R:
-    """The store stamps what it is given, and a job may run twice."""
-    copy = type(resource)()
-    copy.CopyFrom(resource)
-    return copy
 
 
 def _event(kind: Event.Kind, caller: Caller, subject: str, **detail: Any) -> Event:

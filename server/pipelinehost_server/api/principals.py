@@ -68,21 +68,16 @@ class Principals:
                 fields, configure.principal_preconditions(wanted, reads.principal, reads.identified)
             )
             configure.require_new(reads.principal(wanted.name))
-            copy = Principal()
-            copy.CopyFrom(wanted)
-            return copy
+            return configure.copied(wanted)
 
-        def job(tx: Transaction) -> Principal:
-            if (seen := once.recall(tx)) is not None:
-                return Principal.FromString(seen)
+        def work(tx: Transaction) -> Principal:
             made = tx.put_principal(decide(tx))
             tx.append(_event(Event.KIND_PRINCIPAL_CREATED, caller, made))
-            once.remember(tx, made)
             return made
 
         if request.validate_only:
             return decide(self._reads)
-        return await self._store.write(job)
+        return await self._store.write(once.job(Principal, work))
 
     async def update_principal(self, request: api.UpdatePrincipalRequest, caller: Caller) -> Principal:
         """Changes what somebody is and may do, at once."""
@@ -102,21 +97,18 @@ class Principals:
             )
             return fresh
 
-        def job(tx: Transaction) -> Principal:
-            if (seen := once.recall(tx)) is not None:
-                return Principal.FromString(seen)
+        def work(tx: Transaction) -> Principal:
             before = tx.principal(name)
             changed = tx.put_principal(decide(tx))
             _require_administrator(tx)
             event = _event(Event.KIND_PRINCIPAL_UPDATED, caller, changed)
             event.principal_before.CopyFrom(before or changed)
             tx.append(event)
-            once.remember(tx, changed)
             return changed
 
         if request.validate_only:
             return decide(self._reads)
-        return await self._store.write(job)
+        return await self._store.write(once.job(Principal, work))
 
     async def delete_principal(self, request: api.DeletePrincipalRequest, caller: Caller) -> Empty:
         """Deletes a principal that nothing names, with its tokens: nobody gets anything with the name."""
@@ -141,20 +133,17 @@ class Principals:
                 )
             return stored
 
-        def job(tx: Transaction) -> Empty:
-            if once.recall(tx) is not None:
-                return Empty()
+        def work(tx: Transaction) -> Empty:
             before = decide(tx)
             tx.delete_principal(name)
             _require_administrator(tx)
             tx.append(_event(Event.KIND_PRINCIPAL_DELETED, caller, before))
-            once.remember(tx, Empty())
             return Empty()
 
         if request.validate_only:
             decide(self._reads)
             return Empty()
-        return await self._store.write(job)
+        return await self._store.write(once.job(Empty, work))
 
     async def create_token(self, request: api.CreateTokenRequest, caller: Caller) -> api.CreateTokenResponse:
         """Makes a token; its secret is in the answer and nowhere else.
@@ -168,8 +157,8 @@ class Principals:
         once = self._once(request, caller)
 
         def job(tx: Transaction) -> Token:
-            if (seen := once.recall(tx)) is not None:
-                raise _told_once(Token.FromString(seen))
+            if (seen := once.recall(Token, tx)) is not None:
+                raise _told_once(seen)
             holder = _principal(tx, request.principal, "principal")
             if holder.kind == Principal.KIND_GROUP:
                 raise configure.invalid(
@@ -200,19 +189,16 @@ class Principals:
         names.parse("token", name)
         once = self._once(request, caller)
 
-        def job(tx: Transaction) -> Token:
-            if (seen := once.recall(tx)) is not None:
-                return Token.FromString(seen)
+        def work(tx: Transaction) -> Token:
             token = tx.token(name)
             if token is None:
                 raise absent(name)
             if not token.HasField("revoke_time"):
                 tx.revoke_token(token)
                 tx.append(Event(kind=Event.KIND_TOKEN_REVOKED, actor=caller.name, subject=name, token=token))
-            once.remember(tx, token)
             return token
 
-        return await self._store.write(job)
+        return await self._store.write(once.job(Token, work))
 
 
 def _told_once(token: Token) -> AlreadyExists:

@@ -164,18 +164,15 @@ class Record:
                 message=f"events {first} to {last}",
             )
 
-        def job(tx: Transaction) -> Event:
-            if (seen := once.recall(tx)) is not None:
-                return Event.FromString(seen)
+        def work(tx: Transaction) -> Event:
             event = decide(tx)
             event.checkpoint.dropped = tx.drop_events(event.checkpoint.sequence)
             tx.append(event)
-            once.remember(tx, event)
             return event
 
         if request.validate_only:
             return decide(self._store.reads)
-        return await self._store.write(job)
+        return await self._store.write(once.job(Event, work))
 
     def _require_signed(self, heads: Sequence[RecordHead], field: str) -> None:
         store = self._store.reads.identity()

@@ -146,8 +146,8 @@ class Deployment:
         """
         # Before an environment is asked: by now it may be away, or hold another version.
         reads = self._store.reads
-        if asks_environment(request) and (answered := once.recall(reads)) is not None:
-            return Run.FromString(answered)
+        if asks_environment(request) and (answered := once.recall(Run, reads)) is not None:
+            return answered
         held = await held_version(reads, self._environments, request)
         run_name = names.run(new_run_id())
         settings = request.settings if request.HasField("settings") else None
@@ -155,9 +155,7 @@ class Deployment:
             self._encryption.seal(settings.SerializeToString(), settings_key(run_name)) if settings else None
         )
 
-        def job(tx: Transaction) -> Run:
-            if (seen := once.recall(tx)) is not None:
-                return Run.FromString(seen)
+        def work(tx: Transaction) -> Run:
             asked = resolve(tx, request, held)
             now = self._clock()
             violations = deploy_violations(self._config, tx, asked, request.version)
@@ -194,11 +192,9 @@ class Deployment:
                 *schedule.override(tx, run, request.override_reason, caller, now),
                 _requested(run, caller),
             ]
-            run = tx.insert_run(run, pipeline=asked.pipeline, request=request, events=events)
-            once.remember(tx, run)
-            return run
+            return tx.insert_run(run, pipeline=asked.pipeline, request=request, events=events)
 
-        return await self._store.write(job)
+        return await self._store.write(once.job(Run, work))
 
     async def restore(self, request: RestoreArtifactRequest, caller: str, once: Once) -> Run:
         """Ask for the unmanaged package of an artifact to be imported into a development environment.
@@ -209,9 +205,7 @@ class Deployment:
         """
         run_name = names.run(new_run_id())
 
-        def job(tx: Transaction) -> Run:
-            if (seen := once.recall(tx)) is not None:
-                return Run.FromString(seen)
+        def work(tx: Transaction) -> Run:
             artifact = artifact_named(tx, request.artifact)
             environment = environment_named(tx, request.environment)
             if violations := restore_violations(artifact, environment):
@@ -230,11 +224,9 @@ class Deployment:
                 steps=rules.restore_steps(),
             )
             run.deployed_as = identities.deployed_as(tx, run)
-            run = tx.insert_run(run, events=[_requested(run, caller)])
-            once.remember(tx, run)
-            return run
+            return tx.insert_run(run, events=[_requested(run, caller)])
 
-        return await self._store.write(job)
+        return await self._store.write(once.job(Run, work))
 
     async def cancel(self, request: CancelRunRequest, caller: str, once: Once) -> Run:
         """Cancel a run: at once until its import is sent, afterwards if the environment still can.
@@ -530,18 +522,14 @@ class Deployment:
         """Change a run as one transaction, and fence off whoever is advancing it."""
         names.parse("run", name)
 
-        def job(tx: Transaction) -> Run:
-            if (seen := once.recall(tx)) is not None:
-                return Run.FromString(seen)
+        def work(tx: Transaction) -> Run:
             if tx.run(name) is None:
                 raise not_found(name, "pipelinehost run list")
             run, epoch = tx.claim_run(name)
             told = change(tx, run)
-            run = tx.save_run(run, told if isinstance(told, list) else [told], epoch=epoch)
-            once.remember(tx, run)
-            return run
+            return tx.save_run(run, told if isinstance(told, list) else [told], epoch=epoch)
 
-        return await self._store.write(job)
+        return await self._store.write(once.job(Run, work))
 
 
 async def _as_it_comes(

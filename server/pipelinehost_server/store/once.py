@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from google.protobuf.message import Message
 
@@ -12,13 +13,15 @@ from pipelinehost.v1.errors_pb2 import ErrorReason
 from pipelinehost_server.store.reads import Reads
 from pipelinehost_server.store.transaction import Transaction
 
+_M = TypeVar("_M", bound=Message)
+
 
 @dataclass(frozen=True, slots=True)
 class Once:
     """A caller's ``request_id`` with what it stands for.
 
-    A job that changes something begins with :meth:`recall` and ends with :meth:`remember`, so that the answer
-    and the change are one transaction.
+    What it changes is done as a :meth:`job`, so that the answer and the change are one transaction. Who needs
+    something of an environment first asks :meth:`recall` before that.
     """
 
     principal: str
@@ -32,7 +35,27 @@ class Once:
     require: Callable[[Reads], None] | None = None
     """Raises unless the caller may do this, as of the store that it is given."""
 
-    def recall(self, store: Reads) -> bytes | None:
+    def job(self, answer: type[_M], work: Callable[[Transaction], _M]) -> Callable[[Transaction], _M]:
+        """What does the work if it was not done before, and only while its caller may.
+
+        Args:
+            answer: the type of what is answered.
+            work: changes something, and gives the answer.
+
+        Raises:
+            As :meth:`recall` does, when the job is run.
+        """
+
+        def job(transaction: Transaction) -> _M:
+            done = self.recall(answer, transaction)
+            if done is None:
+                done = work(transaction)
+                self.remember(transaction, done)
+            return done
+
+        return job
+
+    def recall(self, answer: type[_M], store: Reads) -> _M | None:
         """The answer to this request, if it was done before; but first whether it may be done by now.
 
         Raises:
@@ -54,7 +77,7 @@ class Once:
                 remedy="Choose a new request_id for a new request.",
                 metadata={"request_id": self.request_id},
             )
-        return response
+        return answer.FromString(response)
 
     def remember(self, transaction: Transaction, response: Message) -> None:
         """Keeps the answer for when the request comes again."""

@@ -28,21 +28,14 @@ def once(**fields: object) -> Once:
 
 
 def deploy(this: Once, run: Run) -> Callable[[Transaction], Run]:
-    def job(transaction: Transaction) -> Run:
-        if (seen := this.recall(transaction)) is not None:
-            return Run.FromString(seen)
-        inserted = transaction.insert_run(run)
-        this.remember(transaction, inserted)
-        return inserted
-
-    return job
+    return this.job(Run, lambda transaction: transaction.insert_run(run))
 
 
 async def test_sixty_four_at_once_make_one_run(store: Store, make_run: MakeRun) -> None:
     runs = await asyncio.gather(*(store.write(deploy(once(), make_run())) for _ in range(64)))
     assert {run.name for run in runs} == {runs[0].name}
     assert store.reads.unfinished_runs() == [runs[0].name]
-    assert once().recall(store.reads) == runs[0].SerializeToString()
+    assert once().recall(Run, store.reads) == runs[0]
 
 
 @pytest.mark.parametrize("other", [{"body_sha256": b"c" * 32}, {"method": "/x/RetryRun"}])
@@ -75,7 +68,7 @@ async def test_what_fails_is_not_remembered(store: Store, make_run: MakeRun) -> 
 
     with pytest.raises(ValueError, match="later"):
         await store.write(failing)
-    assert once().recall(store.reads) is None
+    assert once().recall(Run, store.reads) is None
     await store.write(deploy(once(), make_run()))
     assert len(store.reads.unfinished_runs()) == 1
 
@@ -90,7 +83,7 @@ async def test_answers_are_kept_for_seven_days_and_not_for_ever(
         monkeypatch.setattr(time, "time_ns", lambda days=days: real() + days * DAY * 10**9)
         monkeypatch.setattr(time, "monotonic", lambda days=days: clock() + days * DAY)
         await store.write(deploy(once(request_id=f"on day {days}"), make_run()))
-        assert (once().recall(store.reads) is not None) is kept
+        assert (once().recall(Run, store.reads) is not None) is kept
 
 
 async def test_a_clock_that_was_put_forward_takes_no_answer_from_who_asks_again(
