@@ -192,7 +192,7 @@ class Deployment:
                 *schedule.override(tx, run, request.override_reason, caller, now),
                 _requested(run, caller),
             ]
-            return tx.insert_run(run, pipeline=asked.pipeline, request=request, events=events)
+            return tx.insert_run(run, pipeline=asked.pipeline, events=events)
 
         return await self._store.write(once.job(Run, work))
 

@@ -156,7 +156,14 @@ CREATE INDEX run_succeeded_target
     ON run (target_environment, solution COLLATE NOCASE, end_sequence, end_time, name) WHERE state = 9;
 """
 
-VERSIONS: Final = (_FIRST, _PRINCIPALS, _GATES, _FREEZES, _DELIVERIES, _ENDS)
+# What a run was asked with besides stands in the run.
+_PIPELINES_OF_RUNS: Final = """
+CREATE TABLE pipeline_of_run (run TEXT NOT NULL PRIMARY KEY, pipeline BLOB NOT NULL) WITHOUT ROWID;
+INSERT INTO pipeline_of_run SELECT run, pipeline FROM run_snapshot WHERE pipeline IS NOT NULL;
+DROP TABLE run_snapshot;
+"""
+
+VERSIONS: Final = (_FIRST, _PRINCIPALS, _GATES, _FREEZES, _DELIVERIES, _ENDS, _PIPELINES_OF_RUNS)
 """Statements, each ended by a semicolon, that lead from the version before."""
 
 

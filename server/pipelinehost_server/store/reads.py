@@ -223,11 +223,8 @@ _FIRST_IN_QUEUE = text(
 _OUTPUT = text(
     tables.Output.select(tables.Output.output).where(tables.Output.run == ANY, tables.Output.step == ANY)
 )
-_RUN_REQUEST = text(
-    tables.RunSnapshot.select(tables.RunSnapshot.request).where(tables.RunSnapshot.run == ANY)
-)
 _RUN_PIPELINE = text(
-    tables.RunSnapshot.select(tables.RunSnapshot.pipeline).where(tables.RunSnapshot.run == ANY)
+    tables.PipelineOfRun.select(tables.PipelineOfRun.pipeline).where(tables.PipelineOfRun.run == ANY)
 )
 _RUN_SETTINGS = text(
     tables.RunSetting.select(tables.RunSetting.frame)
@@ -652,11 +649,6 @@ class Reads:
         """The merged settings of a run, without values."""
         rows = self._execute(_RUN_SETTINGS, (run,)).fetchall()
         return [resources_pb2.Setting.FromString(body(row[0])) for row in rows]
-
-    def run_request(self, run: str) -> pipeline_host_pb2.DeployRequest | None:
-        """What a deployment was asked with, without its settings; ``None`` for a restore."""
-        stored = self._one(_RUN_REQUEST, run)
-        return None if stored is None else pipeline_host_pb2.DeployRequest.FromString(stored)
 
     def run_pipeline(self, run: str) -> resources_pb2.Pipeline | None:
         """The pipeline as it was when the run was asked for; ``None`` for a restore."""

@@ -163,12 +163,11 @@ class Run(Row):
     end_sequence = IntegerField()
 
 
-class RunSnapshot(Row):
-    """What a run was asked with, as message bytes: the request without its settings, and the pipeline."""
+class PipelineOfRun(Row):
+    """The pipeline as it was when a run was asked for, as message bytes."""
 
     run = TextField(primary_key=True)
-    request = BlobField(null=True)
-    pipeline = BlobField(null=True)
+    pipeline = BlobField()
 
 
 class Output(Row):

@@ -14,7 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from peewee import SQL, SqliteDatabase, fn
 
 from pipelinehost.errors import NotFound
-from pipelinehost.v1 import pipeline_host_pb2, resources_pb2
+from pipelinehost.v1 import resources_pb2
 from pipelinehost.v1.errors_pb2 import ErrorReason
 from pipelinehost_server import rules
 from pipelinehost_server.store import record, tables
@@ -47,7 +47,7 @@ _DROP_EVENTS = text(tables.Event.delete().where(tables.Event.sequence <= ANY))
 _PUT_META = insert(tables.Meta, replace=True)
 _OWN_HEAD = text(tables.Meta.select(tables.Meta.value).where(tables.Meta.key == SQL(f"'{record.HEAD}'")))
 _INSERT_RUN = insert(tables.Run)
-_INSERT_SNAPSHOT = insert(tables.RunSnapshot)
+_INSERT_PIPELINE_OF_RUN = insert(tables.PipelineOfRun)
 _SAVE_RUN = text(
     tables.Run.update(
         {
@@ -419,13 +419,9 @@ class Transaction(Reads):
         run: resources_pb2.Run,
         *,
         pipeline: resources_pb2.Pipeline | None = None,
-        request: pipeline_host_pb2.DeployRequest | None = None,
         events: Sequence[resources_pb2.Event] = (),
     ) -> resources_pb2.Run:
-        """Adds a run, what it was asked with and its first events; stamps ``revision`` and ``create_time``.
-
-        The settings of the request are not kept: they are secrets.
-        """
+        """Adds a run, its pipeline of now and its first events; stamps ``revision`` and ``create_time``."""
         self._append_about(run, events)
         run.revision = self._sequence
         at = _now(run.create_time)
@@ -451,15 +447,8 @@ class Transaction(Reads):
                 _end_sequence(run),
             ),
         )
-        if request is not None or pipeline is not None:
-            self._execute(
-                _INSERT_SNAPSHOT,
-                (
-                    run.name,
-                    None if request is None else _without_settings(request).SerializeToString(),
-                    None if pipeline is None else pipeline.SerializeToString(),
-                ),
-            )
+        if pipeline is not None:
+            self._execute(_INSERT_PIPELINE_OF_RUN, (run.name, pipeline.SerializeToString()))
         return run
 
     def save_run(
@@ -743,15 +732,6 @@ def _nanoseconds(field: Timestamp) -> int:
 def _end_sequence(run: resources_pb2.Run) -> int:
     """Sequence of the event that ended a run, as it is saved: what comes later changes only its frame."""
     return run.revision if run.state >= FINISHED else 0
-
-
-def _without_settings(request: pipeline_host_pb2.DeployRequest) -> pipeline_host_pb2.DeployRequest:
-    if not request.HasField("settings"):
-        return request
-    kept = pipeline_host_pb2.DeployRequest()
-    kept.CopyFrom(request)
-    kept.ClearField("settings")
-    return kept
 
 
 def _stamp(

@@ -15,7 +15,7 @@ from typing import Any
 import peewee
 import pytest
 
-from pipelinehost.v1.resources_pb2 import Event, Freeze, Gate, GateNote, Run
+from pipelinehost.v1.resources_pb2 import Event, Freeze, Gate, GateNote, Pipeline, Run
 from pipelinehost_server.store import Delivery, Store, StoreTooNew, Transaction, migrations, tables
 
 Peek = Callable[..., list[tuple[object, ...]]]
@@ -166,6 +166,26 @@ async def test_the_runs_of_an_older_store_get_their_order_from_the_record(
         found.state = Run.STATE_FAILED
         await store.write(lambda tx, run=found: tx.save_run(run, epoch=0))  # type: ignore[misc]  # run is bound
     assert order == ["runs/last", "runs/first", "runs/dropped-late", "runs/dropped-early"]
+    await store.close()
+
+
+async def test_the_runs_of_an_older_store_keep_their_pipelines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(migrations, "VERSIONS", migrations.VERSIONS[:6])
+        before = Store(tmp_path)
+        await before.open()
+        await before.close()
+    pipeline = Pipeline(name="pipelines/sales", display_name="Sales")
+    file = sqlite3.connect(tmp_path / "pipelinehost.db")
+    rows = [("runs/1", b"", pipeline.SerializeToString()), ("runs/2", b"", None)]
+    file.executemany("INSERT INTO run_snapshot VALUES (?, ?, ?)", rows)
+    file.commit()
+    file.close()
+    store = Store(tmp_path)
+    await store.open()
+    assert (store.reads.run_pipeline("runs/1"), store.reads.run_pipeline("runs/2")) == (pipeline, None)
     await store.close()
 
 

@@ -2,16 +2,13 @@
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import pytest
 
 from pipelinehost.errors import NotFound
-from pipelinehost.v1.pipeline_host_pb2 import DeployRequest, ListComponentResultsResponse
+from pipelinehost.v1.pipeline_host_pb2 import ListComponentResultsResponse
 from pipelinehost.v1.resources_pb2 import (
     ComponentResult,
-    DeploymentSettings,
-    EnvironmentVariableSetting,
     Event,
     Finding,
     Pipeline,
@@ -44,27 +41,13 @@ async def test_a_run_comes_back_with_its_first_events(store: Store, make_run: Ma
     assert store.reads.epoch(run.name) == 0
 
 
-async def test_what_a_run_was_asked_with_is_kept_without_its_settings(
-    store: Store, make_run: MakeRun, tmp_path: Path
-) -> None:
-    canary = "canary-5f1d9a"
+async def test_the_pipeline_of_a_run_is_kept_as_it_was(store: Store, make_run: MakeRun) -> None:
     pipeline = Pipeline(name="pipelines/sales", display_name="Sales")
-    request = DeployRequest(
-        pipeline=pipeline.name,
-        solution="Sales",
-        settings=DeploymentSettings(
-            environment_variables=[EnvironmentVariableSetting(schema_name="ph_Key", value=canary)]
-        ),
-    )
-    run = await store.write(lambda tx: tx.insert_run(make_run(), pipeline=pipeline, request=request))
-    assert request.HasField("settings")  # the caller's own message is left alone
-    assert store.reads.run_request(run.name) == DeployRequest(pipeline=pipeline.name, solution="Sales")
+    run = await store.write(lambda tx: tx.insert_run(make_run(), pipeline=pipeline))
+    changed = Pipeline(name=pipeline.name, display_name="Selling")
+    await store.write(lambda tx: tx.put_pipeline(changed))
     assert store.reads.run_pipeline(run.name) == pipeline
-    files = list(tmp_path.iterdir())  # noqa: ASYNC240 - nothing else runs on this loop
-    assert len(files) > 1
-    assert all(canary.encode() not in file.read_bytes() for file in files)
     restore = await store.write(lambda tx: tx.insert_run(make_run(pipeline="", stage="")))
-    assert store.reads.run_request(restore.name) is None
     assert store.reads.run_pipeline(restore.name) is None
 
 
