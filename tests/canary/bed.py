@@ -869,6 +869,7 @@ class Bed:
     def ended(self, name: str, seconds: float = 90) -> Run | None:
         """Wait for a run's end."""
         until = time.monotonic() + seconds
+        mend: float | None = time.monotonic() + 3
         run: Run | None = None
         while time.monotonic() < until:
             run = self.call("GetRun", pipeline_host_pb2.GetRunRequest(name=name))
@@ -882,6 +883,11 @@ class Bed:
                     decided.resolution = decided.RESOLUTION_NOT_APPLIED
                     self.call("ResolveRun", decided)
                 return run
+            if mend is not None and time.monotonic() > mend:
+                mend = None
+                # An import whose environment got a wrong credential meanwhile waits for a right one.
+                for environment in SIGNED:
+                    self.give_right(environment)
             time.sleep(0.05)
         state = Run.State.Name(run.state) if run is not None else ""
         where = run.stage if run is not None else ""
