@@ -156,14 +156,17 @@ CREATE INDEX run_succeeded_target
     ON run (target_environment, solution COLLATE NOCASE, end_sequence, end_time, name) WHERE state = 9;
 """
 
-# What a run was asked with besides stands in the run.
-_PIPELINES_OF_RUNS: Final = """
-CREATE TABLE pipeline_of_run (run TEXT NOT NULL PRIMARY KEY, pipeline BLOB NOT NULL) WITHOUT ROWID;
-INSERT INTO pipeline_of_run SELECT run, pipeline FROM run_snapshot WHERE pipeline IS NOT NULL;
+# A version goes by the etag that the pipeline had; those of older runs by the run. What else a run was asked
+# with stands in the run.
+_PIPELINE_VERSIONS: Final = """
+CREATE TABLE pipeline_version (version TEXT NOT NULL PRIMARY KEY, pipeline BLOB NOT NULL);
+INSERT INTO pipeline_version SELECT run, pipeline FROM run_snapshot WHERE pipeline IS NOT NULL;
+ALTER TABLE run ADD COLUMN pipeline_version TEXT NOT NULL DEFAULT '';
+UPDATE run SET pipeline_version = name WHERE name IN (SELECT version FROM pipeline_version);
 DROP TABLE run_snapshot;
 """
 
-VERSIONS: Final = (_FIRST, _PRINCIPALS, _GATES, _FREEZES, _DELIVERIES, _ENDS, _PIPELINES_OF_RUNS)
+VERSIONS: Final = (_FIRST, _PRINCIPALS, _GATES, _FREEZES, _DELIVERIES, _ENDS, _PIPELINE_VERSIONS)
 """Statements, each ended by a semicolon, that lead from the version before."""
 
 

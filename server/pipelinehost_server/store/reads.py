@@ -224,7 +224,9 @@ _OUTPUT = text(
     tables.Output.select(tables.Output.output).where(tables.Output.run == ANY, tables.Output.step == ANY)
 )
 _RUN_PIPELINE = text(
-    tables.PipelineOfRun.select(tables.PipelineOfRun.pipeline).where(tables.PipelineOfRun.run == ANY)
+    tables.PipelineVersion.select(tables.PipelineVersion.pipeline)
+    .join(tables.Run, on=(tables.Run.pipeline_version == tables.PipelineVersion.version))
+    .where(tables.Run.name == ANY)
 )
 _RUN_SETTINGS = text(
     tables.RunSetting.select(tables.RunSetting.frame)
@@ -499,26 +501,26 @@ class Reads:
         row = self._execute(sql, values).fetchone()
         return None if row is None else row[0]
 
-    def _frames(self, sql: str, value: str) -> list[bytes]:
-        """Of what is asked for far more often than it changes: environments, pipelines and the like."""
-        return [row[0] for row in self._execute(sql, (value,)).fetchall()]
+    def _lasting(self, sql: str, *values: str) -> list[Any]:
+        """The first column of what is asked for far more often than it changes: environments and the like."""
+        return [row[0] for row in self._execute(sql, values).fetchall()]
 
     def _names(self, sql: str, *values: object) -> list[str]:
         return [row[0] for row in self._execute(sql, values).fetchall()]
 
     def environment(self, name: str) -> resources_pb2.Environment | None:
         """An environment."""
-        frames = self._frames(_ENVIRONMENT, name)
+        frames = self._lasting(_ENVIRONMENT, name)
         return resources_pb2.Environment.FromString(body(frames[0])) if frames else None
 
     def pipeline(self, name: str) -> resources_pb2.Pipeline | None:
         """A pipeline with its stages."""
-        frames = self._frames(_PIPELINE, name)
+        frames = self._lasting(_PIPELINE, name)
         return resources_pb2.Pipeline.FromString(body(frames[0])) if frames else None
 
     def artifact(self, name: str) -> resources_pb2.Artifact | None:
         """An artifact."""
-        frames = self._frames(_ARTIFACT, name)
+        frames = self._lasting(_ARTIFACT, name)
         return resources_pb2.Artifact.FromString(body(frames[0])) if frames else None
 
     def artifacts_of(self, solution: str, version: str, managed: bool) -> list[str]:
@@ -550,7 +552,7 @@ class Reads:
 
     def succeeded(self, stage: str, artifact: str) -> bool:
         """Whether a run of that very artifact to that stage has succeeded."""
-        return self._one(_HAS_SUCCEEDED, stage, artifact) is not None
+        return bool(self._lasting(_HAS_SUCCEEDED, stage, artifact))
 
     def newest_success(
         self, stage: str, solution: str, fits: Callable[[str], bool] | None = None
@@ -605,7 +607,7 @@ class Reads:
 
     def freezes_of(self, *scopes: str) -> list[resources_pb2.Freeze]:
         """The freezes of these scopes and of no others, by scope and name."""
-        frames = [frame for scope in scopes for frame in self._frames(_FREEZES, scope)]
+        frames = [frame for scope in scopes for frame in self._lasting(_FREEZES, scope)]
         return [resources_pb2.Freeze.FromString(body(frame)) for frame in frames]
 
     def freezes_under(self, pipeline: str) -> list[resources_pb2.Freeze]:

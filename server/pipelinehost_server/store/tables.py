@@ -161,12 +161,13 @@ class Run(Row):
     waiting = IntegerField(null=True)
     frame = BlobField()
     end_sequence = IntegerField()
+    pipeline_version = TextField()
 
 
-class PipelineOfRun(Row):
-    """The pipeline as it was when a run was asked for, as message bytes."""
+class PipelineVersion(Row):
+    """Pipelines as they were when runs were asked for, as message bytes."""
 
-    run = TextField(primary_key=True)
+    version = TextField(primary_key=True)
     pipeline = BlobField()
 
 

@@ -8,7 +8,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from typing import Final
+from typing import Any, Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from peewee import SQL, SqliteDatabase, fn
@@ -47,7 +47,7 @@ _DROP_EVENTS = text(tables.Event.delete().where(tables.Event.sequence <= ANY))
 _PUT_META = insert(tables.Meta, replace=True)
 _OWN_HEAD = text(tables.Meta.select(tables.Meta.value).where(tables.Meta.key == SQL(f"'{record.HEAD}'")))
 _INSERT_RUN = insert(tables.Run)
-_INSERT_PIPELINE_OF_RUN = insert(tables.PipelineOfRun)
+_PUT_PIPELINE_VERSION = insert(tables.PipelineVersion, replace=True)
 _SAVE_RUN = text(
     tables.Run.update(
         {
@@ -192,7 +192,8 @@ class Transaction(Reads):
         self._identity = ""
         self._signed_from = (1, record.START)
         self._next_prune = time.monotonic() + _PRUNE_SECONDS
-        self._kept: dict[tuple[str, str], list[bytes]] = {}
+        self._kept: dict[tuple[str, ...], list[Any]] = {}
+        self._versions = set[str]()
         self.appended: list[resources_pb2.Event] = []
         self.peer = ""
         """From where the caller of the job calls."""
@@ -206,18 +207,19 @@ class Transaction(Reads):
         self._sequence, self._hash, self.rights_changed, count = mark
         del self.appended[count:]
         self._kept.clear()
+        self._versions.clear()
 
     def _change_rights(self) -> None:
         """Called with every change that may take a right or a sign-in from somebody: what was said is old."""
         self.rights_changed += 1
 
-    def _frames(self, sql: str, value: str) -> list[bytes]:
+    def _lasting(self, sql: str, *values: str) -> list[Any]:
         # Nobody else writes: what was read is what is there until something here changes or is rolled back.
-        found = self._kept.get((sql, value))
+        found = self._kept.get((sql, *values))
         if found is None:
             if len(self._kept) >= _KEPT:
                 self._kept.clear()
-            found = self._kept[sql, value] = super()._frames(sql, value)
+            found = self._kept[sql, *values] = super()._lasting(sql, *values)
         return found
 
     def put_environment(self, environment: resources_pb2.Environment) -> resources_pb2.Environment:
@@ -421,7 +423,8 @@ class Transaction(Reads):
         pipeline: resources_pb2.Pipeline | None = None,
         events: Sequence[resources_pb2.Event] = (),
     ) -> resources_pb2.Run:
-        """Adds a run, its pipeline of now and its first events; stamps ``revision`` and ``create_time``."""
+        """Adds a run, the pipeline as it is and its first events; stamps ``revision`` and ``create_time``."""
+        self._forget_if_succeeded(run)
         self._append_about(run, events)
         run.revision = self._sequence
         at = _now(run.create_time)
@@ -445,11 +448,22 @@ class Transaction(Reads):
                 None,
                 frame(run),
                 _end_sequence(run),
+                self._version(pipeline) if pipeline is not None else "",
             ),
         )
-        if pipeline is not None:
-            self._execute(_INSERT_PIPELINE_OF_RUN, (run.name, pipeline.SerializeToString()))
         return run
+
+    def _forget_if_succeeded(self, run: resources_pb2.Run) -> None:
+        """Called before a run is stored: its success may be the first of its artifact in its stage."""
+        if run.state == resources_pb2.Run.STATE_SUCCEEDED:
+            self._kept.clear()
+
+    def _version(self, pipeline: resources_pb2.Pipeline) -> str:
+        """What the pipeline as it is now goes by, for runs; it is stored for the first of them."""
+        if pipeline.etag not in self._versions:
+            self._execute(_PUT_PIPELINE_VERSION, (pipeline.etag, pipeline.SerializeToString()))
+            self._versions.add(pipeline.etag)
+        return pipeline.etag
 
     def save_run(
         self,
@@ -494,6 +508,7 @@ class Transaction(Reads):
             epoch,
         )
         artifact = self._one(_ARTIFACT_OF_RUN, run.name)
+        self._forget_if_succeeded(run)
         if self._execute(_SAVE_RUN, values).rowcount == 0:
             raise Fenced(run.name, epoch, self.epoch(run.name))
         if artifact and artifact != run.artifact:  # who saw that one because of this run sees it no more

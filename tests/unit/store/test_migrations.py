@@ -179,13 +179,16 @@ async def test_the_runs_of_an_older_store_keep_their_pipelines(
         await before.close()
     pipeline = Pipeline(name="pipelines/sales", display_name="Sales")
     file = sqlite3.connect(tmp_path / "pipelinehost.db")
-    rows = [("runs/1", b"", pipeline.SerializeToString()), ("runs/2", b"", None)]
-    file.executemany("INSERT INTO run_snapshot VALUES (?, ?, ?)", rows)
+    for name, kept in (("runs/deployment", pipeline.SerializeToString()), ("runs/restore", None)):
+        file.execute("INSERT INTO run_snapshot VALUES (?, ?, ?)", (name, b"", kept))
+        values = (name, 1, *("",) * 8, 0, 0, 0, None, None, tables.frame(Run(name=name)), 0)
+        file.execute(f"INSERT INTO run VALUES ({', '.join('?' * len(values))})", values)
     file.commit()
     file.close()
     store = Store(tmp_path)
     await store.open()
-    assert (store.reads.run_pipeline("runs/1"), store.reads.run_pipeline("runs/2")) == (pipeline, None)
+    assert store.reads.run_pipeline("runs/deployment") == pipeline
+    assert store.reads.run_pipeline("runs/restore") is None
     await store.close()
 
 

@@ -41,14 +41,28 @@ async def test_a_run_comes_back_with_its_first_events(store: Store, make_run: Ma
     assert store.reads.epoch(run.name) == 0
 
 
-async def test_the_pipeline_of_a_run_is_kept_as_it_was(store: Store, make_run: MakeRun) -> None:
-    pipeline = Pipeline(name="pipelines/sales", display_name="Sales")
-    run = await store.write(lambda tx: tx.insert_run(make_run(), pipeline=pipeline))
-    changed = Pipeline(name=pipeline.name, display_name="Selling")
-    await store.write(lambda tx: tx.put_pipeline(changed))
-    assert store.reads.run_pipeline(run.name) == pipeline
+async def test_the_pipeline_of_a_run_is_kept_as_it_was(store: Store, make_run: MakeRun, peek: Peek) -> None:
+    pipeline = await store.write(
+        lambda tx: tx.put_pipeline(Pipeline(name="pipelines/sales", display_name="Sales"))
+    )
+    before = Pipeline.FromString(pipeline.SerializeToString())
+
+    def fails(tx: Transaction) -> None:
+        tx.insert_run(make_run(), pipeline=before)
+        raise ValueError("later")
+
+    with pytest.raises(ValueError, match="later"):
+        await store.write(fails)
+    first, second = [
+        await store.write(lambda tx: tx.insert_run(make_run(), pipeline=before)) for _ in range(2)
+    ]
+    pipeline.display_name = "Selling"
+    changed = await store.write(lambda tx: tx.put_pipeline(pipeline))
+    third = await store.write(lambda tx: tx.insert_run(make_run(), pipeline=changed))
     restore = await store.write(lambda tx: tx.insert_run(make_run(pipeline="", stage="")))
-    assert store.reads.run_pipeline(restore.name) is None
+    kept = [store.reads.run_pipeline(run.name) for run in (first, second, third, restore)]
+    assert kept == [before, before, changed, None]
+    assert peek("SELECT count(*) FROM pipeline_version") == [(2,)]
 
 
 async def test_saving_replaces_the_run_and_appends_what_happened(
