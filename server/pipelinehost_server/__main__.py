@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import importlib.util
 import sys
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from pathlib import Path
 from pipelinehost_server.config import Config
 from pipelinehost_server.log import log_to_stderr
 
-_EXTRA = ("cryptography", "grpc_health", "grpc_reflection", "httpx", "jwt", "lxml", "peewee")
+_EXTRA = ("cryptography", "grpc_health", "grpc_reflection", "httpx", "jwt", "lxml", "peewee", "uvloop")
 """What the program imports that a wheel without the extra [server] does not bring."""
 _EXAMPLES = """\
 examples:
@@ -39,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sys.exit(1)
     options = _parser().parse_args(arguments)
     # Only now: help and wrong usage are answered without loading what takes a second.
+    import uvloop
+
     from pipelinehost.errors import PipelineHostError
     from pipelinehost_server.app import AddressRefused, new_administrator_token, rotate_key, serve
     from pipelinehost_server.encryption import KeyUnusable, SealBroken
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             )
         )
     try:
-        asyncio.run(work)
+        uvloop.run(work)
     except (
         AddressRefused,
         KeysUnusable,
