@@ -33,15 +33,19 @@ _FIRST_PAUSE, _LAST_PAUSE = 1.0, 60.0
 _LOG = logging.getLogger(__name__)
 
 
+class _Pausing(EnvironmentUnreachable):
+    """The process has ended again and again, and starts again a little later."""
+
+
 class Embedded:
     """The process that embedded environments live in, so that callers of the host do not feel their work.
 
     It starts when the first environment is opened, and again at the next call after it has died; what the
     environments had accepted goes on when they are opened there. That may be what it has died of: so from the
     second time on it starts after a growing pause, in which every call is refused. It ends with the host,
-    however that ends:
-    nobody writes to its standard input, and it takes the end of that for the host's. It listens on a socket
-    in a folder that only this user can enter, so that nobody else can ask it and no token is needed.
+    however that ends: nobody writes to its standard input, and it takes the end of that for the host's. It
+    listens on a socket in a folder that only this user can enter, so that nobody else can ask it and no
+    token is needed.
     """
 
     def __init__(self) -> None:
@@ -63,11 +67,14 @@ class Embedded:
         Raises:
             EnvironmentUnreachable: the process cannot be started, or the file cannot be opened.
         """
-        await self.running()
+        # While it pauses, nobody is refused for good: the first call is repeated, as every other is.
+        with contextlib.suppress(_Pausing):
+            await self.running()
         url = f"{_ORIGIN}/{name}"
         way = _Way(self, f"{self._folder}/socket", url, settings)
         try:
-            await way.open()
+            with contextlib.suppress(_Pausing):
+                await way.open()
         except BaseException:
             await way.aclose()
             raise
@@ -87,7 +94,7 @@ class Embedded:
                 self._pause(self._process.returncode, now())
                 self._process = None
             if (seconds := self._not_before - now()) > 0:
-                raise EnvironmentUnreachable(
+                raise _Pausing(
                     f"the process of the embedded environments has ended {self._ends} times in a row, and "
                     f"starts again in {max(seconds, 1):.0f} s; the host's log may say why",
                     operation="open",

@@ -147,6 +147,21 @@ def test_killed_before_it_has_opened_an_environment_it_starts_again(host: Host, 
         assert host.beside().pid != first.pid
 
 
+def test_an_environment_that_is_first_asked_while_it_pauses_is_waited_for(host: Host, tmp_path: Path) -> None:
+    with host.client() as client:
+        configure(client, tmp_path, "qa", "prod")
+    host.stop()
+    host.start()
+    with host.client() as client:
+        for _ in range(2):
+            assert client.check("qa").reachable
+            first = host.beside()
+            first.kill()
+            first.wait(SECONDS)
+        assert client.check("prod").reachable
+    assert "it starts again in 1 s" in (host.folder / "log").read_text()
+
+
 def test_it_ends_with_a_host_that_is_killed_and_the_next_one_goes_on_at_once(
     host: Host, tmp_path: Path
 ) -> None:
