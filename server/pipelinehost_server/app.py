@@ -249,6 +249,8 @@ async def serve(config: Config) -> None:
     # a large package in the making causes several; with all modules among what it looks at, of 50 ms each.
     gc.collect()
     gc.freeze()
+    # Callers make much that is gone at once, and Python's own 700 would have it looked at every few of them.
+    gc.set_threshold(10_000)
     try:
         facts = {"address": str(host.address), "data": str(config.folder), "token": str(host.token_file)}
         told = " ".join(f"{key}={shlex.quote(value)}" for key, value in facts.items())

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import hmac
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
-from functools import partial
 from importlib.metadata import version
 from typing import Any, cast
 
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 
@@ -484,7 +485,7 @@ class PipelineHost:
                 [
                     *configure.pipeline_violations(wanted),
                     *_foreign_owner(now, wanted),
-                    *configure.approval_violations(wanted, None, partial(people, reads)),
+                    *configure.approval_violations(wanted, None, functools.partial(people, reads)),
                     *configure.stage_sign_ins(wanted, reads.environment),
                 ],
                 configure.pipeline_preconditions(self._config, wanted, _usable(reads, now), reads.principal),
@@ -519,7 +520,7 @@ class PipelineHost:
             _require_administrator(now, stored, fresh)
             _require_webhooks(now, stored, fresh)
             found += configure.pipeline_violations(fresh)
-            found += configure.approval_violations(fresh, stored, partial(people, reads))
+            found += configure.approval_violations(fresh, stored, functools.partial(people, reads))
             found += configure.stage_sign_ins(fresh, reads.environment)
             configure.refuse(
                 found,
@@ -583,7 +584,8 @@ class PipelineHost:
 
     async def deploy(self, request: api.DeployRequest, caller: Caller) -> Run:
         """Deploys a solution or an artifact to a stage."""
-        configure.refuse(configure.settings_violations("settings", request.settings), ())
+        if request.HasField("settings"):
+            configure.refuse(configure.settings_violations("settings", request.settings), ())
         return await self._deployment.deploy(request, caller.name, self.once(request, caller))
 
     async def restore_artifact(self, request: api.RestoreArtifactRequest, caller: Caller) -> Run:
@@ -687,12 +689,18 @@ class PipelineHost:
         """
         body = self._bodies.copy()
         body.update(request.SerializeToString(deterministic=True))
-        service = "Artifacts" if request.DESCRIPTOR.file.name.endswith("artifacts.proto") else "PipelineHost"
-        method = f"/pipelinehost.v1.{service}/{request.DESCRIPTOR.name.removesuffix('Request')}"
+        method = _method(request.DESCRIPTOR)
         request_id = cast("Any", request).request_id
         return Once(
             caller.name, request_id, method, body.digest(), self._access.again(caller, method, request)
         )
+
+
+@functools.cache
+def _method(request: Descriptor) -> str:
+    """Full name of the method that takes such a request."""
+    service = "Artifacts" if request.file.name.endswith("artifacts.proto") else "PipelineHost"
+    return f"/pipelinehost.v1.{service}/{request.name.removesuffix('Request')}"
 
 
 def _usable(
