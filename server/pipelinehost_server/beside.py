@@ -95,7 +95,7 @@ def _serve(listening: socket.socket) -> None:
     )
     try:
         uvicorn.Server(config).run(sockets=[listening])
-    except Exception:  # noqa: BLE001  # whatever it is: without it the process is of no use
+    except Exception:  # noqa: BLE001 - whatever it is: without it the process is of no use
         _log.exception("the embedded environments cannot be served")
     os._exit(1)
 
