@@ -26,7 +26,7 @@ def credential_key(name: str) -> str:
     return f"{name}/credential"
 
 
-def stage_of(reads: Reads, run: Run) -> str:
+def acting_stage(reads: Reads, run: Run) -> str:
     """The stage whose own identity a run acts with at its target; empty where it is the environment's.
 
     A stage that is gone, or leads elsewhere by now, still has the last word on a run that was asked for while
@@ -59,7 +59,7 @@ def deployed_as(reads: Reads, run: Run) -> str:
     """As whom the host would act in a run's target now, in words; empty where nobody can."""
     environment = reads.environment(run.target_environment) or Environment()
     try:
-        stage = stage_of(reads, run)
+        stage = acting_stage(reads, run)
         told = sign_in_of(reads, environment.name, stage)
     except SignInFailed:
         return ""

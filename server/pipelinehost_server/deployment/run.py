@@ -638,7 +638,7 @@ class Execution:
     async def _connect(self, name: str, step: Step.Kind) -> tuple[Environment, WebApi]:
         """The record of an environment, and its connector, which tells the run's watchers of waits."""
         run = self.journal.run
-        stage = identities.stage_of(self._store.reads, run) if name == run.target_environment else ""
+        stage = identities.acting_stage(self._store.reads, run) if name == run.target_environment else ""
         try:
             environment, api = await self._environments.named(name, stage)
         except DataverseError as error:

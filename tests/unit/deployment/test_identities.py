@@ -64,7 +64,7 @@ async def put(host: Host, pipeline: Pipeline) -> None:
 
 async def test_a_stage_signs_in_as_itself(real: Host) -> None:
     reads = real.store.reads
-    assert identities.stage_of(reads, RUN) == STAGE
+    assert identities.acting_stage(reads, RUN) == STAGE
     assert identities.deployed_as(reads, RUN) == f"application {APP} of contoso.example"
     how = real.environments._sign_in("environments/qa", STAGE)
     assert (how.client_id, how.secret) == (APP, "the stage's")
@@ -90,7 +90,7 @@ async def test_a_stage_signs_in_as_itself(real: Host) -> None:
 )
 async def test_a_run_whose_stage_has_changed_acts_as_nobody(real: Host, after: Pipeline) -> None:
     await put(real, after)
-    assert identities.stage_of(real.store.reads, RUN) == STAGE, "it is not to act as the environment's own"
+    assert identities.acting_stage(real.store.reads, RUN) == STAGE, "and not as the environment"
     assert identities.deployed_as(real.store.reads, RUN) == ""
     with pytest.raises(SignInFailed, match="no identity of its own for it any more"):
         real.environments._sign_in("environments/qa", STAGE)
@@ -98,7 +98,7 @@ async def test_a_run_whose_stage_has_changed_acts_as_nobody(real: Host, after: P
 
 async def test_what_an_administrator_has_taken_away_is_not_used(real: Host) -> None:
     await put(real, sales())
-    assert identities.stage_of(real.store.reads, RUN) == ""
+    assert identities.acting_stage(real.store.reads, RUN) == ""
     assert identities.deployed_as(real.store.reads, RUN) == f"application {OTHER} of contoso.example"
 
 
