@@ -8,15 +8,17 @@ import logging
 import shutil
 import socket
 import ssl
+import subprocess
 import sys
 import tempfile
-from asyncio.subprocess import DEVNULL, PIPE, Process
 from pathlib import Path
 
 import httpcore
 import httpx
 
 from pipelinehost_dataverse.webapi import EnvironmentUnreachable
+
+_Process = subprocess.Popen[bytes]
 
 _ORIGIN = "http://embedded.invalid"
 """Where they are for the connector; it is never resolved."""
@@ -51,7 +53,7 @@ class Embedded:
     def __init__(self) -> None:
         self._turn = asyncio.Lock()
         self._folder = ""
-        self._process: Process | None = None
+        self._process: _Process | None = None
         self._started = self._not_before = 0.0
         """Times of the loop: of the last start, and when the next one may be."""
         self._ends = 0
@@ -80,7 +82,7 @@ class Embedded:
             raise
         return url, way
 
-    async def running(self) -> Process:
+    async def running(self) -> _Process:
         """The process as it runs now.
 
         Raises:
@@ -89,9 +91,10 @@ class Embedded:
         now = asyncio.get_running_loop().time
         async with self._turn:
             if self._process is not None:
-                if self._process.returncode is None:
+                if (code := self._process.poll()) is None:
                     return self._process
-                self._pause(self._process.returncode, now())
+                self._process.communicate()  # which closes our end of its standard input
+                self._pause(code, now())
                 self._process = None
             if (seconds := self._not_before - now()) > 0:
                 raise _Pausing(
@@ -100,7 +103,7 @@ class Embedded:
                     operation="open",
                 )
             try:
-                self._process, self._started = await self._start(), now()
+                self._process, self._started = self._start(), now()
             except OSError as error:
                 raise EnvironmentUnreachable(
                     f"the process of the embedded environments cannot be started: {error}. It needs memory, "
@@ -121,17 +124,16 @@ class Embedded:
             when += "with when it is opened may be the cause"
         _LOG.warning("the process of the embedded environments ended with %d: it starts again%s", code, when)
 
-    async def _start(self) -> Process:
+    def _start(self) -> _Process:
         with socket.socket(socket.AF_UNIX) as listening:
             self._listen(listening)
-            return await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "pipelinehost_server.beside",
-                str(listening.fileno()),
-                logging.getLevelName(logging.getLogger().getEffectiveLevel()),
-                stdin=PIPE,
-                stdout=DEVNULL,
+            level = logging.getLevelName(logging.getLogger().getEffectiveLevel())
+            # Not the loop's way: uvloop runs Python in a copy of this process first, which gRPC's threads
+            # make a segmentation fault of. This one copies nothing, and takes a millisecond.
+            return subprocess.Popen(  # noqa: S603 - our own module, no word of it is a user's
+                [sys.executable, "-m", "pipelinehost_server.beside", str(listening.fileno()), level],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
                 pass_fds=(listening.fileno(),),
                 start_new_session=True,  # Ctrl-C is for the host, which drains first
             )
@@ -150,12 +152,9 @@ class Embedded:
         process, self._process = self._process, None
         if process is not None and process.stdin is not None:
             process.stdin.close()
-            try:
-                async with asyncio.timeout(_CLOSE_SECONDS):
-                    await process.wait()
-            except TimeoutError:
+            if not await _ended(process, _CLOSE_SECONDS):
                 process.kill()
-                await process.wait()
+                process.wait()
         if self._folder:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = ""
@@ -173,7 +172,7 @@ class _Way(httpx.AsyncHTTPTransport):
         self._url = url
         self._settings = settings
         self._turn = asyncio.Lock()
-        self._open_in: Process | None = None
+        self._open_in: _Process | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         await self.open()
@@ -190,10 +189,7 @@ class _Way(httpx.AsyncHTTPTransport):
                 try:
                     wrong = await self._change("PUT", _OPEN_SECONDS)
                 except (httpx.TransportError, TimeoutError) as error:
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(_END_SECONDS):
-                            await process.wait()
-                    if not last and process.returncode is not None:
+                    if await _ended(process, _END_SECONDS) and not last:
                         continue  # with another one: opening again does no harm
                     raise EnvironmentUnreachable(
                         f"the process of the embedded environments gives no answer ({type(error).__name__}); "
@@ -208,7 +204,7 @@ class _Way(httpx.AsyncHTTPTransport):
                 return
 
     async def aclose(self) -> None:
-        if self._open_in is not None and self._open_in.returncode is None:
+        if self._open_in is not None and self._open_in.poll() is None:
             with contextlib.suppress(httpx.TransportError, TimeoutError):
                 await self._change("DELETE", _CLOSE_SECONDS)
         await super().aclose()
@@ -218,6 +214,13 @@ class _Way(httpx.AsyncHTTPTransport):
         request = httpx.Request(method, self._url, json=self._settings)
         async with asyncio.timeout(seconds):
             return (await (await super().handle_async_request(request)).aread()).decode()
+
+
+async def _ended(process: _Process, seconds: float) -> bool:
+    """Whether it ends within that time."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        await asyncio.to_thread(process.wait, seconds)
+    return process.returncode is not None
 
 
 class _Sockets(httpcore.AsyncNetworkBackend):
