@@ -58,12 +58,20 @@ def sign_in_of(reads: Reads, environment: str, stage: str = "") -> SignIn:
 def deployed_as(reads: Reads, run: Run) -> str:
     """As whom the host would act in a run's target now, in words; empty where nobody can."""
     environment = reads.environment(run.target_environment) or Environment()
-    try:
-        stage = acting_stage(reads, run)
-        told = sign_in_of(reads, environment.name, stage)
-    except SignInFailed:
-        return ""
-    return words(told) if stage or signs_in(environment) else OWNER
+    acting = Stage()
+    if stage := acting_stage(reads, run):
+        try:
+            acting.sign_in.CopyFrom(sign_in_of(reads, environment.name, stage))
+        except SignInFailed:
+            return ""
+    return acts_as(environment, acting)
+
+
+def acts_as(environment: Environment, stage: Stage) -> str:
+    """As whom the host acts in an environment for a stage that leads there, in words."""
+    if stage.HasField("sign_in"):
+        return words(stage.sign_in)
+    return words(environment.sign_in) if signs_in(environment) else OWNER
 
 
 def words(told: SignIn) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
+import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
@@ -43,6 +43,7 @@ from pipelinehost.v1.resources_pb2 import (
     Run,
     RunChange,
     Setting,
+    Stage,
     Step,
 )
 from pipelinehost_dataverse.solution import Solution
@@ -179,6 +180,7 @@ class Deployment:
                 requested_version=request.version,
                 loss_sha256=request.loss_sha256,
                 schedule_time=schedule.wanted(request.schedule_time, now),
+                deployed_as=identities.acts_as(asked.target, asked.stage),
             )
             if asked.artifact is not None:
                 run.artifact = asked.artifact.name
@@ -186,7 +188,6 @@ class Deployment:
                 run.source_environment = asked.artifact.source_environment
             if sealed is not None:
                 tx.put_secret(settings_key(run_name), sealed)
-            run.deployed_as = identities.deployed_as(tx, run)
             # First what the run is let through, so that the request is the last thing that is told of it.
             events = [
                 *schedule.override(tx, run, request.override_reason, caller, now),
@@ -222,8 +223,8 @@ class Deployment:
                 import_mode=ImportMode.IMPORT_MODE_UPDATE,
                 attempt=1,
                 steps=rules.restore_steps(),
+                deployed_as=identities.acts_as(environment, Stage()),
             )
-            run.deployed_as = identities.deployed_as(tx, run)
             return tx.insert_run(run, events=[_requested(run, caller)])
 
         return await self._store.write(once.job(Run, work))
@@ -653,5 +654,6 @@ def _description(solution: Solution, settings: Sequence[Setting]) -> DescribeSol
 
 def new_run_id() -> str:
     """26 characters that sort by time: 48 bits of milliseconds and 80 random bits, in Crockford's base 32."""
-    number = time.time_ns() // 1_000_000 << 80 | int.from_bytes(os.urandom(10))
+    # It need not be hard to guess, and os.urandom lets another thread go first.
+    number = time.time_ns() // 1_000_000 << 80 | random.getrandbits(80)
     return "".join([_TEN_BITS[number >> shift & 1023] for shift in range(120, -1, -10)])
