@@ -21,10 +21,10 @@ from cryptography import x509
 from google.protobuf.message import Message
 
 from pipelinehost import names
-from pipelinehost.errors import NotFound, PermissionDenied, Unauthenticated
+from pipelinehost.errors import PermissionDenied, Unauthenticated
 from pipelinehost.v1.errors_pb2 import ErrorReason
 from pipelinehost.v1.resources_pb2 import Artifact, Event, Freeze, Identity, Principal, Run, Token
-from pipelinehost_server import rules
+from pipelinehost_server import named, rules
 from pipelinehost_server.issuer import Issuer, NotAccepted
 from pipelinehost_server.store import VISIBLE, Kind, Operator, Reach, Reads, Store, Transaction, identity_key
 
@@ -603,16 +603,6 @@ def _alternative_names(pem: bytes) -> tuple[set[str], float]:
     return alternative, certificate.not_valid_after_utc.timestamp()
 
 
-def absent(name: str, message: str = "") -> NotFound:
-    """The error for what is not there, and for what the caller may not see."""
-    return NotFound(
-        ErrorReason.ERROR_REASON_RESOURCE_NOT_FOUND,
-        message or f"there is no {name}",
-        remedy=f"List what there is: pipelinehost {name.partition('/')[0].removesuffix('s')} list",
-        metadata={"resource": name},
-    )
-
-
 def unknown() -> Unauthenticated:
     """The error for a token that nobody may sign in with: it does not say why."""
     return Unauthenticated(
@@ -676,7 +666,7 @@ def _relate(reads: Reads, caller: Caller, relation: Relation, name: str, field: 
         case _:
             names.parse(_KINDS.get(field.rpartition(".")[2], "pipeline"), name, field)
     if not sees:
-        raise absent(name)
+        raise named.absent(name)
     if not allowed:
         raise _unrelated(caller, relation, name)
 

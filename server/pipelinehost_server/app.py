@@ -25,12 +25,14 @@ from pipelinehost.address import Address
 from pipelinehost.v1 import artifacts_pb2, pipeline_host_pb2
 from pipelinehost.v1.resources_pb2 import Event
 from pipelinehost_server.access import ADMINISTRATOR, Access, may_go_on
-from pipelinehost_server.api.artifacts import Artifacts
-from pipelinehost_server.api.freezes import Freezes
+from pipelinehost_server.api.artifacts import ArtifactMethods
+from pipelinehost_server.api.environments import EnvironmentMethods
+from pipelinehost_server.api.freezes import FreezeMethods
 from pipelinehost_server.api.guard import Guard, Rpc, generic_handler
-from pipelinehost_server.api.host import VERSION, PipelineHost
+from pipelinehost_server.api.host import VERSION, HostMethods
 from pipelinehost_server.api.listing import Pages
-from pipelinehost_server.api.principals import Principals
+from pipelinehost_server.api.pipelines import PipelineMethods
+from pipelinehost_server.api.principals import PrincipalMethods
 from pipelinehost_server.api.record import Record, signing_key
 from pipelinehost_server.api.watch import Watch
 from pipelinehost_server.blobs import Blobs
@@ -154,17 +156,19 @@ class Host:
             await self._issuer.start()
         access = Access(store, secret, self._issuer)
         self._guard = guard = Guard(access, certificates=config.client_ca is not None)
-        own = PipelineHost(
-            config, store, environments, deployment, pages, watch, record, secret, access, webhooks.key
-        )
+        own = HostMethods(config, store, deployment, pages, watch, record, secret, access, webhooks.key)
         self.services = {
             _PIPELINE_HOST: guard.protect(
                 _PIPELINE_HOST,
                 own,
-                Principals(store, access, pages, own.once),
-                Freezes(store, access, pages, own.once),
+                EnvironmentMethods(config, store, environments, deployment, access, pages, own.once),
+                PipelineMethods(config, store, access, pages, own.once),
+                PrincipalMethods(store, access, pages, own.once),
+                FreezeMethods(store, access, pages, own.once),
             ),
-            _ARTIFACTS: guard.protect(_ARTIFACTS, Artifacts(config, store, blobs, pages, access, own.once)),
+            _ARTIFACTS: guard.protect(
+                _ARTIFACTS, ArtifactMethods(config, store, blobs, pages, access, own.once)
+            ),
             _HEALTH: guard.protect_foreign(_HEALTH, self._health),
             _REFLECTION: guard.protect_foreign(
                 _REFLECTION, reflection.aio.ReflectionServicer([s.full_name for s in _SERVICES])

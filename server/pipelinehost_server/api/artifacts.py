@@ -27,14 +27,15 @@ from pipelinehost.v1 import artifacts_pb2 as api
 from pipelinehost.v1.errors_pb2 import ErrorReason
 from pipelinehost.v1.resources_pb2 import Artifact, Event
 from pipelinehost_dataverse.solution import PackageError, Solution, read
-from pipelinehost_server.access import Access, Caller, absent
+from pipelinehost_server import named
+from pipelinehost_server.access import Access, Caller
 from pipelinehost_server.api import listing
 from pipelinehost_server.api.configure import invalid
 from pipelinehost_server.blobs import Blobs, Upload
 from pipelinehost_server.config import Config
 from pipelinehost_server.deployment.freezes import REASON
 from pipelinehost_server.deployment.packages import describe
-from pipelinehost_server.store import Once, Reads, Store, Transaction
+from pipelinehost_server.store import Once, Store, Transaction
 
 CHUNK: Final = 512 * 1024
 """Largest chunk, in bytes, both ways."""
@@ -44,7 +45,7 @@ _UPLOAD: Final = "/pipelinehost.v1.Artifacts/UploadArtifact"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-class Artifacts:
+class ArtifactMethods:
     """What the guard calls for the RPCs of the service of this name; ``GetArtifact`` is ``get_artifact``."""
 
     def __init__(
@@ -67,7 +68,7 @@ class Artifacts:
     def get_artifact(self, request: api.GetArtifactRequest, caller: Caller) -> Artifact:
         """One artifact."""
         del caller
-        return _artifact(self._store.reads, request.name)
+        return named.artifact(self._store.reads, request.name)
 
     def list_artifacts(self, request: api.ListArtifactsRequest, caller: Caller) -> api.ListArtifactsResponse:
         """A page of artifacts, newest first."""
@@ -102,7 +103,7 @@ class Artifacts:
             raise invalid([Violation("reason", told)])
 
         def work(tx: Transaction) -> Artifact:
-            changed = tx.block_artifact(_artifact(tx, name), block)
+            changed = tx.block_artifact(named.artifact(tx, name), block)
             kind = Event.KIND_ARTIFACT_UNBLOCKED if block is None else Event.KIND_ARTIFACT_BLOCKED
             tx.append(
                 Event(kind=kind, actor=caller.name, subject=name, artifact=changed, message=request.reason)
@@ -166,7 +167,7 @@ class Artifacts:
             PermissionDenied: the twin is not for this caller.
             DataLoss: the stored bytes are damaged.
         """
-        artifact = _artifact(self._store.reads, request.name)
+        artifact = named.artifact(self._store.reads, request.name)
         sha256 = names.slug(artifact.name)
         if request.source and artifact.managed:
             if not artifact.source_sha256:
@@ -310,14 +311,6 @@ def _read(path: Path, sha256: str) -> Solution:
             remedy=error.remedy,
             metadata={"rule": error.rule},
         ) from error
-
-
-def _artifact(reads: Reads, name: str) -> Artifact:
-    names.parse("artifact", name)
-    found = reads.artifact(name)
-    if found is None:
-        raise absent(name)
-    return found
 
 
 def _damaged(name: str, why: str) -> DataLoss:

@@ -12,13 +12,13 @@ from pipelinehost.errors import AlreadyExists, Violation
 from pipelinehost.v1 import pipeline_host_pb2 as api
 from pipelinehost.v1.errors_pb2 import ErrorReason
 from pipelinehost.v1.resources_pb2 import Event, Freeze
-from pipelinehost_server import rules
-from pipelinehost_server.access import Access, Caller, absent
+from pipelinehost_server import named, rules
+from pipelinehost_server.access import Access, Caller
 from pipelinehost_server.api import configure, listing
 from pipelinehost_server.store import Once, Reads, Store, Transaction
 
 
-class Freezes:
+class FreezeMethods:
     """What the guard calls for the RPCs about freezes."""
 
     def __init__(
@@ -37,7 +37,7 @@ class Freezes:
     def get_freeze(self, request: api.GetFreezeRequest, caller: Caller) -> Freeze:
         """One freeze."""
         del caller
-        return _freeze(self._reads, request.name)
+        return named.freeze(self._reads, request.name)
 
     def list_freezes(self, request: api.ListFreezesRequest, caller: Caller) -> api.ListFreezesResponse:
         """A page of freezes: those of the whole host, and those of pipelines that the caller sees."""
@@ -81,7 +81,7 @@ class Freezes:
         once = self._once(request, caller)
 
         def decide(reads: Reads) -> Freeze:
-            stored = _freeze(reads, name, "freeze.name")
+            stored = named.freeze(reads, name, "freeze.name")
             configure.require_etag(request.freeze.etag, stored)
             fresh, found = configure.merged(stored, request.freeze, request.update_mask)
             fresh.creator = stored.creator
@@ -111,7 +111,7 @@ class Freezes:
         once = self._once(request, caller)
 
         def decide(reads: Reads) -> Freeze:
-            stored = _freeze(reads, name)
+            stored = named.freeze(reads, name)
             configure.require_etag(request.etag, stored)
             return stored
 
@@ -125,14 +125,6 @@ class Freezes:
             decide(self._reads)
             return Empty()
         return await self._store.write(once.job(Empty, work))
-
-
-def _freeze(reads: Reads, name: str, field: str = "name") -> Freeze:
-    names.parse("freeze", name, field)
-    found = reads.freeze(name)
-    if found is None:
-        raise absent(name)
-    return found
 
 
 def _require_free(reads: Reads, wanted: Freeze) -> None:

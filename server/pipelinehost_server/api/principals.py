@@ -15,8 +15,8 @@ from pipelinehost.v1 import pipeline_host_pb2 as api
 from pipelinehost.v1.artifacts_pb2 import ListArtifactsResponse
 from pipelinehost.v1.errors_pb2 import ErrorReason
 from pipelinehost.v1.resources_pb2 import Event, Principal, Token
-from pipelinehost_server import access
-from pipelinehost_server.access import Access, Caller, absent
+from pipelinehost_server import access, named
+from pipelinehost_server.access import Access, Caller
 from pipelinehost_server.api import configure, listing
 from pipelinehost_server.store import VISIBLE, Once, Reads, Store, Transaction
 
@@ -24,7 +24,7 @@ _SOME: Final = 5
 _ALL: Final = 1_000_000
 
 
-class Principals:
+class PrincipalMethods:
     """What the guard calls for the RPCs about principals and tokens."""
 
     def __init__(
@@ -43,7 +43,7 @@ class Principals:
     def get_principal(self, request: api.GetPrincipalRequest, caller: Caller) -> Principal:
         """One principal."""
         del caller
-        return _principal(self._reads, request.name)
+        return named.principal(self._reads, request.name)
 
     def list_principals(
         self, request: api.ListPrincipalsRequest, caller: Caller
@@ -86,7 +86,7 @@ class Principals:
         once = self._once(request, caller)
 
         def decide(reads: Reads) -> Principal:
-            stored = _principal(reads, name, "principal.name")
+            stored = named.principal(reads, name, "principal.name")
             configure.require_etag(request.principal.etag, stored)
             fresh, found = configure.merged(stored, request.principal, request.update_mask)
             if request.principal.kind not in {Principal.KIND_UNSPECIFIED, stored.kind}:
@@ -117,7 +117,7 @@ class Principals:
         once = self._once(request, caller)
 
         def decide(reads: Reads) -> Principal:
-            stored = _principal(reads, name)
+            stored = named.principal(reads, name)
             configure.require_etag(request.etag, stored)
             groups = [group.name for group in reads.groups_of(name)]
             users = [*reads.pipelines_of(name), *reads.environments_of(name), *groups, *_left(reads, name)]
@@ -159,7 +159,7 @@ class Principals:
         def job(tx: Transaction) -> Token:
             if (seen := once.recall(Token, tx)) is not None:
                 raise _told_once(seen)
-            holder = _principal(tx, request.principal, "principal")
+            holder = named.principal(tx, request.principal, "principal")
             if holder.kind == Principal.KIND_GROUP:
                 raise configure.invalid(
                     [Violation("principal", f"{holder.name} is a group: nobody signs in as a group")]
@@ -177,7 +177,7 @@ class Principals:
 
     def list_tokens(self, request: api.ListTokensRequest, caller: Caller) -> api.ListTokensResponse:
         """A page of somebody's tokens, the oldest first."""
-        holder = _principal(self._reads, request.principal, "principal")
+        holder = named.principal(self._reads, request.principal, "principal")
         tokens = self._reads.tokens_of(holder.name)
         bound = (caller.name, "token", holder.name)
         start, end, following = self._pages.slice(request, len(tokens), bound)
@@ -190,9 +190,7 @@ class Principals:
         once = self._once(request, caller)
 
         def work(tx: Transaction) -> Token:
-            token = tx.token(name)
-            if token is None:
-                raise absent(name)
+            token = named.token(tx, name)
             if not token.HasField("revoke_time"):
                 tx.revoke_token(token)
                 tx.append(Event(kind=Event.KIND_TOKEN_REVOKED, actor=caller.name, subject=name, token=token))
@@ -209,14 +207,6 @@ def _told_once(token: Token) -> AlreadyExists:
         "another.",
         metadata={"resource": token.name},
     )
-
-
-def _principal(reads: Reads, name: str, field: str = "name") -> Principal:
-    names.parse("principal", name, field)
-    found = reads.principal(name)
-    if found is None:
-        raise absent(name)
-    return found
 
 
 def _left(reads: Reads, name: str) -> list[str]:

@@ -20,7 +20,7 @@ from pipelinehost.v1.errors_pb2 import ErrorReason
 from pipelinehost.v1.pipeline_host_pb2 import DeployRequest
 from pipelinehost.v1.resources_pb2 import Artifact, Environment, Finding, Pipeline, Run, Stage, Step
 from pipelinehost_dataverse.webapi import DataverseError
-from pipelinehost_server import rules
+from pipelinehost_server import named, rules
 from pipelinehost_server.config import Config
 from pipelinehost_server.deployment.environments import Environments, as_host_error
 from pipelinehost_server.deployment.findings import finding, subject
@@ -62,19 +62,19 @@ def resolve(reads: Reads, request: DeployRequest, held: str = "") -> Asked:
             f"loss_sha256: {what}",
             violations=[Violation("loss_sha256", what)],
         )
-    pipeline = _pipeline_named(reads, request.pipeline)
+    pipeline = named.pipeline(reads, request.pipeline, "pipeline")
     stage_name = request.stage or _due_stage(reads, pipeline, request, request.version or held)
     index = rules.stage_index(pipeline, stage_name)
     if index is None:
         names.parse("stage", stage_name, "stage")
-        raise not_found(stage_name, f"pipelinehost pipeline show {names.slug(pipeline.name)}")
+        raise named.absent(stage_name)
     stage = pipeline.stages[index]
-    target = environment_named(reads, stage.environment)
+    target = named.environment(reads, stage.environment)
     artifact: Artifact | None = None
     source: Environment | None = None
     match request.WhichOneof("source"):
         case "artifact":
-            artifact = artifact_named(reads, request.artifact)
+            artifact = named.artifact(reads, request.artifact, "artifact")
         case "solution" if request.solution and index == 0:
             source = _source(reads, pipeline, request)
         case "solution" if request.solution:
@@ -103,7 +103,7 @@ async def held_version(reads: Reads, environments: Environments, request: Deploy
     """
     if not asks_environment(request):
         return ""
-    source = _source(reads, _pipeline_named(reads, request.pipeline), request)
+    source = _source(reads, named.pipeline(reads, request.pipeline, "pipeline"), request)
     try:
         api = await environments.connect(source)
         installed = await api.solution(request.solution)
@@ -249,56 +249,6 @@ def leads_there(reads: Reads, run: Run) -> bool:
     return any(s.name == run.stage and s.environment == run.target_environment for s in pipeline.stages)
 
 
-def stage_named(reads: Reads, name: str) -> Stage:
-    """The stage of that full name.
-
-    Raises:
-        InvalidArgument: that is no name of a stage.
-        NotFound: there is none.
-    """
-    pipeline = _pipeline_named(reads, names.pipeline(names.parse("stage", name, "stage")[0]))
-    stage = rules.stage_of(pipeline, name)
-    if stage is None:
-        raise not_found(name, f"pipelinehost pipeline show {names.slug(pipeline.name)}")
-    return stage
-
-
-def environment_named(reads: Reads, name: str) -> Environment:
-    """The environment of that name.
-
-    Raises:
-        InvalidArgument: that is no name of an environment.
-        NotFound: there is none.
-    """
-    names.parse("environment", name, "environment")
-    if (found := reads.environment(name)) is None:
-        raise not_found(name, "pipelinehost environment list")
-    return found
-
-
-def artifact_named(reads: Reads, name: str) -> Artifact:
-    """The artifact of that name.
-
-    Raises:
-        InvalidArgument: that is no name of an artifact.
-        NotFound: there is none.
-    """
-    names.parse("artifact", name, "artifact")
-    if (found := reads.artifact(name)) is None:
-        raise not_found(name, "pipelinehost artifact list")
-    return found
-
-
-def not_found(name: str, listing: str) -> NotFound:
-    """The refusal of a name that means nothing, with the command that lists what there is."""
-    return NotFound(
-        ErrorReason.ERROR_REASON_RESOURCE_NOT_FOUND,
-        f"There is no {name}.",
-        remedy=f"See what there is: `{listing}`.",
-        metadata={"resource": name},
-    )
-
-
 def required(field: str, what: str) -> InvalidArgument:
     """The refusal of a request without a field that it needs."""
     return InvalidArgument(
@@ -320,13 +270,6 @@ def forbidden(violations: Sequence[Violation]) -> FailedPrecondition:
         violations=violations,
         metadata={"resource": first.subject},
     )
-
-
-def _pipeline_named(reads: Reads, name: str) -> Pipeline:
-    names.parse("pipeline", name, "pipeline")
-    if (found := reads.pipeline(name)) is None:
-        raise not_found(name, "pipelinehost pipeline list")
-    return found
 
 
 def _due_stage(reads: Reads, pipeline: Pipeline, request: DeployRequest, version: str) -> str:
@@ -375,4 +318,4 @@ def _source(reads: Reads, pipeline: Pipeline, request: DeployRequest) -> Environ
             else "Link one, or deploy an uploaded artifact.",
             metadata={"resource": pipeline.name},
         )
-    return environment_named(reads, wanted or linked[0])
+    return named.environment(reads, wanted or linked[0], "development_environment")

@@ -28,7 +28,7 @@ from pipelinehost.v1.resources_pb2 import SignIn as SignInMessage
 from pipelinehost_dataverse import sign_in, webapi
 from pipelinehost_dataverse.sign_in import SignIn, SignInFailed, Tokens
 from pipelinehost_dataverse.webapi import AnswerLost, DataverseError, EnvironmentUnreachable, WebApi
-from pipelinehost_server import rules
+from pipelinehost_server import named, rules
 from pipelinehost_server.config import Config
 from pipelinehost_server.deployment import claims, identities
 from pipelinehost_server.deployment.findings import finding, subject
@@ -144,19 +144,8 @@ class Environments:
         Raises:
             NotFound: there is no such record.
         """
-        environment = self._record(name)
+        environment = named.environment(self._store.reads, name)
         return environment, await self.connect(environment, stage)
-
-    def _record(self, name: str) -> Environment:
-        environment = self._store.reads.environment(name)
-        if environment is None:
-            raise NotFound(
-                ErrorReason.ERROR_REASON_RESOURCE_NOT_FOUND,
-                f"There is no environment {name}.",
-                remedy="List them with `pipelinehost environment list`.",
-                metadata={"resource": name},
-            )
-        return environment
 
     async def open_embedded(self, environment: Environment) -> None:
         """Make the file of an embedded environment, so that a defect of the disk shows at once.
@@ -220,7 +209,7 @@ class Environments:
         Raises:
             PipelineHostError: no such environment, not the one that it was, or it could not be asked.
         """
-        environment = self._record(name)
+        environment = named.environment(self._store.reads, name)
         try:
             api = await self.connect(environment)
             who = await api.who_am_i()
@@ -305,7 +294,7 @@ class Environments:
         Raises:
             NotFound: there is no such record.
         """
-        environment = self._record(name)
+        environment = named.environment(self._store.reads, name)
         health = EnvironmentHealth()
         try:
             async with asyncio.timeout(_CHECK_SECONDS):
@@ -456,7 +445,7 @@ class Environments:
             PipelineHostError: no such connection or environment, not an embedded one, or it refused.
         """
         slug, _ = names.parse("connection", connection_name)
-        environment = self._record(names.environment(slug))
+        environment = named.environment(self._store.reads, names.environment(slug))
         require_embedded(environment)
         for found in await self.connections(environment.name):
             if found.name == connection_name:

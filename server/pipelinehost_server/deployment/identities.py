@@ -6,11 +6,13 @@ a run acts as what is configured then, or not at all.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pipelinehost import names
 from pipelinehost.v1.resources_pb2 import Environment, Run, SignIn, Stage
 from pipelinehost_dataverse.sign_in import SignInFailed
 from pipelinehost_server import rules
-from pipelinehost_server.store import Reads
+from pipelinehost_server.store import Reads, Transaction
 
 OWNER = "the environment's owner"
 """As whom the host acts where it does not sign in."""
@@ -24,6 +26,16 @@ def signs_in(environment: Environment) -> bool:
 def credential_key(name: str) -> str:
     """Where the credential of an environment or of a stage lies, encrypted."""
     return f"{name}/credential"
+
+
+def forget_credentials(tx: Transaction, holders: Iterable[str]) -> str:
+    """Deletes the credentials of environments or stages, and tells of those that there were."""
+    gone = [name for name in holders if tx.secret(credential_key(name)) is not None]
+    for name in gone:
+        tx.delete_secret(credential_key(name))
+    if not gone:
+        return ""
+    return f"the credential of {', '.join(gone)} was deleted: it was set for another address or identity"
 
 
 def acting_stage(reads: Reads, run: Run) -> str:

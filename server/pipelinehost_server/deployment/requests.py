@@ -48,25 +48,21 @@ from pipelinehost.v1.resources_pb2 import (
 )
 from pipelinehost_dataverse.solution import Solution
 from pipelinehost_dataverse.webapi import DataverseError, Wait, WebApi
-from pipelinehost_server import rules
+from pipelinehost_server import named, rules
 from pipelinehost_server.blobs import Blobs
 from pipelinehost_server.config import Config
 from pipelinehost_server.deployment import gates, identities, schedule
 from pipelinehost_server.deployment.asked import (
     Asked,
-    artifact_named,
     asks_environment,
     deploy_violations,
-    environment_named,
     forbidden,
     held_version,
     hold_findings,
     leads_there,
-    not_found,
     required,
     resolve,
     restore_violations,
-    stage_named,
 )
 from pipelinehost_server.deployment.dispatcher import Dispatcher
 from pipelinehost_server.deployment.environments import Environments, as_host_error
@@ -207,8 +203,8 @@ class Deployment:
         run_name = names.run(new_run_id())
 
         def work(tx: Transaction) -> Run:
-            artifact = artifact_named(tx, request.artifact)
-            environment = environment_named(tx, request.environment)
+            artifact = named.artifact(tx, request.artifact, "artifact")
+            environment = named.environment(tx, request.environment, "environment")
             if violations := restore_violations(artifact, environment):
                 raise forbidden(violations)
             run = Run(
@@ -488,10 +484,10 @@ class Deployment:
         reads, environment = self._store.reads, Environment()
         try:
             if request.WhichOneof("source") == "artifact":
-                artifact = artifact_named(reads, request.artifact)
+                artifact = named.artifact(reads, request.artifact, "artifact")
                 solution, _ = await self._packages.solution(names.slug(artifact.name))
             elif request.WhichOneof("source") == "installed":
-                environment = environment_named(reads, request.installed.environment)
+                environment = named.environment(reads, request.installed.environment, "installed.environment")
                 api = await self._environments.connect(environment)
                 exported = await self._packages.export(api, environment, request.installed.solution)
                 solution = exported.solution
@@ -499,8 +495,8 @@ class Deployment:
                 raise required("source", "name an artifact, or an environment and a solution")
             target_title, target_api, stage_settings = "the target", None, DeploymentSettings()
             if request.stage:
-                stage = stage_named(reads, request.stage)
-                environment = environment_named(reads, stage.environment)
+                stage = named.stage(reads, request.stage, "stage")
+                environment = named.environment(reads, stage.environment)
                 own = stage.name if stage.HasField("sign_in") else ""
                 target_title = rules.title(environment)
                 target_api = await self._environments.connect(environment, own)
@@ -524,8 +520,7 @@ class Deployment:
         names.parse("run", name)
 
         def work(tx: Transaction) -> Run:
-            if tx.run(name) is None:
-                raise not_found(name, "pipelinehost run list")
+            named.run(tx, name)
             run, epoch = tx.claim_run(name)
             told = change(tx, run)
             return tx.save_run(run, told if isinstance(told, list) else [told], epoch=epoch)
