@@ -139,6 +139,21 @@ async def test_a_fault_that_lasts_is_told_apart_within_the_budget(
     assert caught.value.request_id
 
 
+@pytest.mark.parametrize("name", ["connect", "503", "429", "429 lock"])
+async def test_who_waits_without_being_told_is_not_kept_waiting(name: str) -> None:
+    """But where another operation is under way: that is no failure, and it ends."""
+    fault, *_, kind = FAULTS[name]
+    clock, script = Time(), Script(fault)
+    async with api(script, clock.policy(retry_budget=120, lock_budget=600)) as web:
+        with pytest.raises(kind):
+            await READ[1](web.patient(10))
+        waited = clock.now - 1000
+        assert (waited > 500) if kind is EnvironmentBusy else (0 < waited <= 10)
+        with pytest.raises(kind):
+            await READ[1](web)
+        assert clock.now - 1000 - waited > 60, "the others are as patient as ever"
+
+
 async def test_an_import_whose_answer_cannot_be_read_is_lost_not_bad() -> None:
     for unreadable in (
         raw(b"<html>"),

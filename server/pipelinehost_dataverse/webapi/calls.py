@@ -260,8 +260,13 @@ class Calls:
         """Close the connections."""
         await self._client.aclose()
 
-    async def make(self, call: Call, on_wait: OnWait | None = None) -> Answer:
+    async def make(self, call: Call, on_wait: OnWait | None = None, patience: float = math.inf) -> Answer:
         """Make the call, repeating it as its rules allow.
+
+        Args:
+            call: what to ask.
+            on_wait: told of each wait.
+            patience: seconds that stand for the budget where they are less; not while it is locked.
 
         Raises:
             DataverseError: see its subclasses.
@@ -287,7 +292,7 @@ class Calls:
             waits += 1
             locked = isinstance(failure, EnvironmentBusy)
             seconds = _seconds(failure, waits, policy.jitter())
-            budget = policy.lock_budget if locked else policy.retry_budget
+            budget = policy.lock_budget if locked else min(policy.retry_budget, patience)
             if policy.clock() - failed_at + seconds > budget:
                 raise failure
             if on_wait is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import math
 import re
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -129,6 +130,7 @@ class WebApi:
         self._connectivity = _under(beside, "connectivity/") if beside is not None else None
         self._calls = Calls(transport or NetworkTransport(self._policy.connect_seconds), token, self._policy)
         self._on_wait: OnWait | None = None
+        self._patience = math.inf
 
     async def __aenter__(self) -> Self:
         return self
@@ -147,6 +149,15 @@ class WebApi:
         told = copy.copy(self)
         told._on_wait = on_wait
         return told
+
+    def patient(self, seconds: float) -> Self:
+        """This environment for one who waits for the answer: what fails is repeated for that long at most.
+
+        Where another solution operation holds the environment, that is waited for all the same.
+        """
+        patient = copy.copy(self)
+        patient._patience = seconds
+        return patient
 
     async def who_am_i(self) -> WhoAmI:
         """The identity under which the environment sees us; also the cheapest probe."""
@@ -578,6 +589,7 @@ class WebApi:
         return await self._calls.make(
             Call("GET", url, operation, _scope(url), policy.read_seconds, cap=policy.answer_bytes),
             self._on_wait,
+            self._patience,
         )
 
     async def _write(
@@ -600,7 +612,7 @@ class WebApi:
             body,
             cap or policy.answer_bytes,
         )
-        return await self._calls.make(call, self._on_wait)
+        return await self._calls.make(call, self._on_wait, self._patience)
 
     async def _action(self, name: str, body: Body) -> Record:
         answer = await self._write(

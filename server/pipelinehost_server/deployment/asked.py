@@ -105,7 +105,7 @@ async def held_version(reads: Reads, environments: Environments, request: Deploy
         return ""
     source = _source(reads, named.pipeline(reads, request.pipeline, "pipeline"), request)
     try:
-        api = await environments.connect(source)
+        api = await environments.answering(source)
         installed = await api.solution(request.solution)
     except DataverseError as error:
         raise as_host_error(error, source) from error

@@ -41,6 +41,8 @@ from pipelinehost_server.store import Reads, Store, Transaction
 
 _CHECK_SECONDS = 60.0
 _RELEASE_SECONDS = 10.0
+_PATIENCE_SECONDS = 10.0
+"""For how long an environment that gives no answer is asked again while its caller is told nothing."""
 _PRIVILEGES = {
     Environment.KIND_DEVELOPMENT: ("export", "prvExportCustomization"),
     Environment.KIND_TARGET: ("import", "prvImportCustomization"),
@@ -147,13 +149,21 @@ class Environments:
         environment = named.environment(self._store.reads, name)
         return environment, await self.connect(environment, stage)
 
+    async def answering(self, environment: Environment, stage: str = "") -> WebApi:
+        """The connector for a caller who waits and is told nothing: it gives up soon, and says why.
+
+        Raises:
+            As ``connect``.
+        """
+        return (await self.connect(environment, stage)).patient(_PATIENCE_SECONDS)
+
     async def open_embedded(self, environment: Environment) -> None:
         """Make the file of an embedded environment, so that a defect of the disk shows at once.
 
         Raises:
             DataverseError: it cannot be made.
         """
-        await self.recognize(environment, await self.connect(environment))
+        await self.recognize(environment, await self.answering(environment))
 
     async def recognize(self, environment: Environment, api: WebApi) -> Finding | None:
         """The finding for an environment that is not the one that it was, or where we may not act.
@@ -211,7 +221,7 @@ class Environments:
         """
         environment = named.environment(self._store.reads, name)
         try:
-            api = await self.connect(environment)
+            api = await self.answering(environment)
             who = await api.who_am_i()
             if (reset := await self._recognized(environment, who.organization_id)) is not None:
                 raise FailedPrecondition(
@@ -312,7 +322,7 @@ class Environments:
         return health
 
     async def _look(self, environment: Environment, health: EnvironmentHealth) -> None:
-        api = await self.connect(environment)
+        api = await self.answering(environment)
         who = await api.who_am_i()
         health.reachable = health.signed_in = True
         health.organization_id = who.organization_id
@@ -386,7 +396,7 @@ class Environments:
         Raises:
             PipelineHostError: no such environment, or it could not be asked.
         """
-        environment, api = await self.named(name)
+        environment = named.environment(self._store.reads, name)
         try:
             return [
                 Solution(
@@ -396,7 +406,7 @@ class Environments:
                     managed=s.managed,
                     publisher=s.publisher_unique_name,
                 )
-                for s in await api.solutions()
+                for s in await (await self.answering(environment)).solutions()
             ]
         except DataverseError as error:
             raise as_host_error(error, environment) from error
@@ -407,9 +417,9 @@ class Environments:
         Raises:
             PipelineHostError: no such environment, no address for connections, or it could not be asked.
         """
-        environment, api = await self.named(name)
+        environment = named.environment(self._store.reads, name)
         try:
-            found = await api.connections()
+            found = await (await self.answering(environment)).connections()
         except DataverseError as error:
             raise as_host_error(error, environment) from error
         if found is None:
@@ -426,10 +436,10 @@ class Environments:
         Raises:
             PipelineHostError: no such environment, not an embedded one, or it refused.
         """
-        environment, api = await self.named(name)
+        environment = named.environment(self._store.reads, name)
         require_embedded(environment)
         try:
-            made = await api.create_connection(
+            made = await (await self.answering(environment)).create_connection(
                 connection.connector_id,
                 connection.display_name,
                 connection_id=names.slug(connection.name),
@@ -464,9 +474,11 @@ class Environments:
             PipelineHostError: see ``connection``.
         """
         found = await self.connection(connection_name)
-        environment, api = await self.named(names.environment(names.parse("connection", found.name)[0]))
+        environment = named.environment(
+            self._store.reads, names.environment(names.parse("connection", found.name)[0])
+        )
         try:
-            await api.delete_connection(names.slug(found.name))
+            await (await self.answering(environment)).delete_connection(names.slug(found.name))
         except DataverseError as error:
             raise as_host_error(error, environment) from error
         return found

@@ -488,7 +488,7 @@ class Deployment:
                 solution, _ = await self._packages.solution(names.slug(artifact.name))
             elif request.WhichOneof("source") == "installed":
                 environment = named.environment(reads, request.installed.environment, "installed.environment")
-                api = await self._environments.connect(environment)
+                api = await self._environments.answering(environment)
                 exported = await self._packages.export(api, environment, request.installed.solution)
                 solution = exported.solution
             else:
@@ -499,7 +499,7 @@ class Deployment:
                 environment = named.environment(reads, stage.environment)
                 own = stage.name if stage.HasField("sign_in") else ""
                 target_title = rules.title(environment)
-                target_api = await self._environments.connect(environment, own)
+                target_api = await self._environments.answering(environment, own)
                 stage_settings = stage.settings
             merged = await merge_settings(
                 solution, target_api, target_title, stage_settings, DeploymentSettings()

@@ -11,9 +11,13 @@ from tests.unit.deployment.conftest import Host
 from tests.unit.deployment.test_run import package, state
 from tests.unit.deployment.way import Way, locked, refusal, slow_down, way_to
 
-from pipelinehost.errors import NotFound
-from pipelinehost.v1.pipeline_host_pb2 import DeployRequest, ValidateDeploymentResponse
-from pipelinehost.v1.resources_pb2 import Environment, Event, Finding, Run, Step
+from pipelinehost.errors import FailedPrecondition, NotFound, Unavailable
+from pipelinehost.v1.pipeline_host_pb2 import (
+    DeployRequest,
+    DescribeSolutionRequest,
+    ValidateDeploymentResponse,
+)
+from pipelinehost.v1.resources_pb2 import Connection, Environment, Event, Finding, Run, Step
 
 DENIED = refusal(401, "0x80040220", "No.")
 
@@ -102,6 +106,27 @@ async def test_what_stands_in_the_way(
     assert (health.reachable, health.signed_in, health.privileged) == reached
     assert health.findings[0].remedy
     assert health.findings[0].step == Step.KIND_UNSPECIFIED
+
+
+async def test_an_environment_that_is_away_is_named_with_the_cause_before_the_time_is_over(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not that there was no answer in time, which whoever asks could have said as well."""
+    monkeypatch.setattr("pipelinehost_server.deployment.environments._PATIENCE_SECONDS", 0.2)
+    (await way_to(host, "dev")).order("", httpx.ConnectError("connection refused"), times=100)
+    health = await host.environments.check("environments/dev")
+    assert codes(health.findings) == ["ENVIRONMENT_UNREACHABLE"]
+    assert "connection refused" in health.findings[0].cause
+    installed = DescribeSolutionRequest.Installed(environment="environments/dev", solution="Sales")
+    for asked in (
+        host.environments.solutions("environments/dev"),
+        host.environments.connections("environments/dev"),
+        host.environments.create_connection("environments/dev", Connection(connector_id="shared_sql")),
+        host.deployment.describe(DescribeSolutionRequest(installed=installed)),
+        host.asked("Sales"),
+    ):
+        with pytest.raises((Unavailable, FailedPrecondition), match="connection refused"):
+            await asked
 
 
 @pytest.mark.parametrize(("environment", "privilege"), [("dev", "Export"), ("qa", "Import")])
