@@ -8,6 +8,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from typing import Any, TypeVar
 
+import grpc
 import grpc_testing  # type: ignore[import-untyped]  # it has no stubs
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
@@ -35,8 +36,8 @@ class LoopThread:
 
 
 class _Aborted(Exception):
-    def __init__(self, status: Any) -> None:
-        self.status = status
+    def __init__(self, code: grpc.StatusCode, details: str, trailers: Any) -> None:
+        self.code, self.details, self.trailers = code, details, trailers
 
 
 class _Context:
@@ -55,8 +56,8 @@ class _Context:
     async def write(self, message: Any) -> None:
         self._written(message)
 
-    async def abort_with_status(self, status: Any) -> None:
-        raise _Aborted(status)
+    async def abort(self, code: grpc.StatusCode, details: str, trailers: Any) -> None:
+        raise _Aborted(code, details, trailers)
 
 
 def server(loop: LoopThread, services: Mapping[ServiceDescriptor, Mapping[str, Rpc]]) -> Any:
@@ -81,7 +82,7 @@ def _method(loop: LoopThread, method: MethodDescriptor, rpc: Rpc) -> Callable[[A
             sent = _requests(request) if method.client_streaming else request
             return loop.run(_call(rpc, sent, _Context(context, _unexpected)))
         except _Aborted as aborted:
-            _end(context, aborted.status)
+            _end(context, aborted)
             return None
 
     def streaming(request: Any, context: Any) -> Iterator[Any]:
@@ -99,7 +100,7 @@ def _method(loop: LoopThread, method: MethodDescriptor, rpc: Rpc) -> Callable[[A
             try:
                 future.result()
             except _Aborted as aborted:
-                _end(context, aborted.status)
+                _end(context, aborted)
 
     return streaming if method.server_streaming else unary
 
@@ -118,8 +119,8 @@ def _unexpected(message: Any) -> None:
     raise AssertionError(f"a unary method wrote {message!r}")
 
 
-def _end(context: Any, status: Any) -> None:
+def _end(context: Any, aborted: _Aborted) -> None:
     # Not context.abort: that of grpc_testing drops the trailing metadata, and the rich details with it.
-    context.set_trailing_metadata(tuple(status.trailing_metadata))
-    context.set_code(status.code)
-    context.set_details(status.details)
+    context.set_trailing_metadata(aborted.trailers)
+    context.set_code(aborted.code)
+    context.set_details(aborted.details)

@@ -16,14 +16,15 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from tests.rpc.conftest import Bed, package, pipeline
 
-from pipelinehost import errors
+from pipelinehost import Client, errors
 from pipelinehost.v1 import pipeline_host_pb2 as api
 from pipelinehost.v1.errors_pb2 import ErrorReason
-from pipelinehost.v1.resources_pb2 import Environment, Pipeline
+from pipelinehost.v1.resources_pb2 import Environment, Pipeline, Solution
 from pipelinehost_server import access
 from pipelinehost_server.api import guard
 from pipelinehost_server.app import Host
 from pipelinehost_server.config import Config
+from pipelinehost_server.deployment import Environments
 
 PATHS = {path.rpartition("/")[2]: path for path in access.POLICY}
 ALL = sorted(path.rpartition("/")[2] for path in access.POLICY if path.startswith("/pipelinehost.v1."))
@@ -121,6 +122,25 @@ def test_wrong_tokens_are_counted_by_address_in_bounded_memory() -> None:
         guesses.wrong(f"10.0.{i // 256}.{i % 256}")
     assert len(guesses._failed) == 10_000
     assert "b" not in guesses._failed
+
+
+def test_what_the_host_has_asked_an_environment_in_vain_no_client_asks_anew(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would repeat what has taken its time already, until its own is over, and tell only that."""
+    asked = []
+
+    async def solutions(_: Environments, name: str) -> list[Solution]:
+        asked.append(name)
+        reason = ErrorReason.ERROR_REASON_ENVIRONMENT_UNREACHABLE
+        raise errors.Unavailable(reason, "dev could not be reached: connection refused")
+
+    monkeypatch.setattr(Environments, "solutions", solutions)
+    with Client(str(bed.host.address), token=bed.token) as client:
+        client.create_environment(Environment(name="environments/dev", kind=Environment.KIND_DEVELOPMENT))
+        with pytest.raises(errors.Unavailable, match="connection refused"):
+            client.solutions("dev")
+    assert asked == ["environments/dev"]
 
 
 @pytest.mark.parametrize("method", ["GetRun", "Watch", "ServerReflectionInfo", "UploadArtifact"])

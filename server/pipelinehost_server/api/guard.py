@@ -9,7 +9,7 @@ gRPC:
 - ``def watch_run(request, caller) -> AsyncIterator[WatchRunResponse]`` streams;
 - ``async def upload_artifact(requests, caller) -> Artifact`` takes a stream.
 
-Of a context the guard uses ``invocation_metadata``, ``peer``, ``write`` and ``abort_with_status``.
+Of a context the guard uses ``invocation_metadata``, ``peer``, ``write`` and ``abort``.
 """
 
 from __future__ import annotations
@@ -546,7 +546,13 @@ def _nothing() -> None:
 
 
 async def _refuse(context: Any, error: PipelineHostError) -> Any:
-    return await context.abort_with_status(rpc_status.to_status(to_status(error)))
+    status = rpc_status.to_status(to_status(error))
+    trailers = tuple(status.trailing_metadata or ())
+    if error.reason == ErrorReason.ERROR_REASON_ENVIRONMENT_UNREACHABLE:
+        # It was asked several times, while the caller waited. gRPC would ask for all that again:
+        # https://github.com/grpc/proposal/blob/master/A6-client-retries.md#pushback
+        trailers += (("grpc-retry-pushback-ms", "-1"),)
+    return await context.abort(status.code, status.details, trailers)
 
 
 def _failure(
