@@ -264,10 +264,9 @@ class Environments:
         )
 
     async def _recognized(self, environment: Environment, organization_id: str) -> Finding | None:
-        def job(tx: Transaction) -> Environment | None:
-            twin = _twin(tx, environment, organization_id)
-            if twin is not None:
-                return twin
+        def job(tx: Transaction) -> bool:
+            if _has_twin(tx, environment, organization_id):
+                return False
             recorded = tx.record_organization(environment.name, environment.url, organization_id)
             if recorded is not None:
                 kind = Event.KIND_ENVIRONMENT_UPDATED
@@ -276,16 +275,16 @@ class Environments:
                     kind=kind, actor=HOST, subject=recorded.name, environment=recorded, message=told
                 )
                 tx.append(event)
-            return None
+            return True
 
         if not environment.organization_id:
-            if (twin := await self._store.write(job)) is not None:
+            if not await self._store.write(job):
                 return finding(
                     "ENVIRONMENT_TWICE",
                     subject("environment", environment.name, environment.display_name),
                     environment=rules.title(environment),
                     name=names.slug(environment.name),
-                    other=rules.title(twin),
+                    organization=organization_id,  # not the other's name, which not everybody may see
                 )
         elif environment.organization_id != organization_id:
             return finding(
@@ -510,12 +509,12 @@ def require_embedded(environment: Environment) -> None:
         )
 
 
-def _twin(reads: Reads, environment: Environment, organization_id: str) -> Environment | None:
-    """Another record of the same linked environment, by what it said of itself."""
-    for other in reads.environments() if environment.url else ():
-        if other.name != environment.name and other.url and other.organization_id == organization_id:
-            return other
-    return None
+def _has_twin(reads: Reads, environment: Environment, organization_id: str) -> bool:
+    """Whether there is another record of the same linked environment, by what it said of itself."""
+    return bool(environment.url) and any(
+        other.name != environment.name and other.url and other.organization_id == organization_id
+        for other in reads.environments()
+    )
 
 
 def _taken(environment: Environment, taken_by: str) -> Finding:

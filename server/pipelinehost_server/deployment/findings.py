@@ -330,8 +330,10 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "ENVIRONMENT_TWICE": Entry(
         _ERROR,
-        "{environment} is the same environment as {other}, at another address.",
-        "Use {other} in the pipelines, and delete this record: `pipelinehost environment delete {name}`.",
+        "{environment} is the same environment as that of another record, at another address: their "
+        "organization is {organization}.",
+        "Find the other one by that id (`pipelinehost environment list -o json`), use it in the pipelines, "
+        "and delete this record: `pipelinehost environment delete {name}`.",
     ),
     "ENVIRONMENT_TAKEN": Entry(
         _ERROR,
