@@ -774,6 +774,19 @@ def test_without_its_extra_it_says_what_to_install() -> None:
     assert "pip install 'pipelinehost[cli]'" in ended.stderr
 
 
+@pytest.mark.parametrize("state", [Run.STATE_REJECTED, Run.STATE_EXPIRED, Run.STATE_CANCELLED])
+def test_an_end_without_success_says_how_to_ask_anew(
+    host: FakeHost, cli: Callable[[str], Ended], state: Run.State
+) -> None:
+    name = "runs/01jd0000000000000000000001"
+    run = host.new_run(name, pipeline="pipelines/sales", stage="pipelines/sales/stages/qa", solution="Sales")
+    run.state = state
+    assert cli(f"run watch {name}").err.endswith("  Next: pipelinehost deploy Sales -p sales\n")
+    restore = host.new_run(name, artifact="artifacts/" + "a" * 64, target_environment="environments/dev")
+    restore.state = state
+    assert cli(f"run watch {name}").err.endswith(f"  Next: pipelinehost artifact restore {'a' * 64} -e dev\n")
+
+
 def test_a_run_at_a_gate(host: FakeHost, cli: Callable[[str], Ended]) -> None:
     gate = Gate(kind=Gate.KIND_APPROVAL, approvers=["principals/ada", "principals/ben"], required=2)
     status = GateStatus(
@@ -807,6 +820,7 @@ def test_a_run_at_a_gate(host: FakeHost, cli: Callable[[str], Ended]) -> None:
     assert ended.code == RUN_FAILED
     assert "Rejected" in ended.err
     assert "ada rejected it: late" in ended.err
+    assert ended.err.endswith("  Next: pipelinehost deploy Sales -p sales\n")
     run.gates[0].decisions.add(principal="ada", comment="late")
     assert "yes ben: fine; no ada: late; 1 of 2" in cli("run show 01jd0000000000000000000001").out
     host.gate_notes.append(GateNote(run=run.name, kind=gate.kind, principal="ada", note="careful"))

@@ -451,7 +451,7 @@ def verdict(run: Run, console: Console, me: Container[str] = ()) -> None:
         return
     if run.state == Run.STATE_CANCELLED:
         console.print(Text(f"{_symbol('✗', pretty)} Cancelled: {target} is as it was.", style="yellow"))
-        console.print(f"  Next: {program()} deploy {clean(run.solution)} -p {_pipeline(run)}")
+        console.print(f"  Next: {_anew(run)}")
         return
     if run.state == Run.STATE_FAILED:
         step = word_of_error(run).lower()
@@ -465,6 +465,7 @@ def verdict(run: Run, console: Console, me: Container[str] = ()) -> None:
         ended = "Rejected" if run.state == Run.STATE_REJECTED else "Expired"
         console.print(Text(f"{_symbol('✗', pretty)} {ended}", style="red") + _why(run))
         _remedy(run, console, pretty)
+        console.print(f"  Next: {_anew(run)}")
         return
     if run.state == Run.STATE_AWAITING_GATE:
         gate = next((g for g in run.gates if g.state == GateStatus.STATE_WAITING), GateStatus())
@@ -507,8 +508,15 @@ def _after_failure(run: Run, console: Console) -> None:
         return
     # A run keeps its artifact and its settings: a retry sees what was mended in the environment only.
     console.print(f"  {word_}: {retry}  (if the environment was mended)")
-    again = f"{program()} deploy {clean(run.solution)} -p {_pipeline(run)} …"
-    console.print(f"    or: {again}  (if the solution or the settings were)")
+    console.print(f"    or: {_anew(run)} …  (if the solution or the settings were)")
+
+
+def _anew(run: Run) -> str:
+    """What asks for the same once more."""
+    if run.stage:
+        return f"{program()} deploy {clean(run.solution)} -p {clean(names.slug(run.pipeline))}"
+    target = clean(names.slug(run.target_environment))
+    return f"{program()} artifact restore {names.slug(run.artifact)} -e {target}"
 
 
 def wait(run: Run) -> str:
@@ -545,10 +553,6 @@ def _remedy(run: Run, console: Console, pretty: bool) -> None:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
-
-
-def _pipeline(run: Run) -> str:
-    return clean(names.slug(run.pipeline)) or "PIPELINE"
 
 
 def _place(run: Run) -> str:
