@@ -84,8 +84,6 @@ class Issuer:
                 self._keys = _usable(json.loads(keys.read_bytes()))
             except (OSError, ValueError) as error:
                 raise KeysUnusable(f"the keys {keys} cannot be read: {error}") from error
-            if not self._keys:
-                raise KeysUnusable(f"the keys {keys} hold none for {', '.join(ALGORITHMS)} with a kid")
 
     async def start(self) -> None:
         """Asks the issuer for its keys, now and every ten minutes; without them nobody is let in."""
@@ -171,12 +169,10 @@ class Issuer:
                     self.name.startswith("https:") and not where.startswith("https:")
                 ):
                     raise ValueError("its keys do not lie at an https address")
-                keys = _usable(await _document(client, where))
+                self._keys = _usable(await _document(client, where))
         except (OSError, TimeoutError, ValueError, httpx.HTTPError) as error:
             _LOG.error("the keys of %s could not be fetched: %s; those known stay", self.name, error)
-            return
-        if keys:
-            self._keys = keys
+        else:
             self.fetched += 1
 
 
@@ -196,7 +192,11 @@ async def _document(client: httpx.AsyncClient, address: str) -> dict[str, Any]:
 
 
 def _usable(document: Any) -> dict[str, tuple[Any, frozenset[str]]]:
-    """Keys by id, each with the algorithms it is good for; others are left out."""
+    """Keys by id, each with the algorithms it is good for; others are left out.
+
+    Raises:
+        ValueError: there are none, or it holds no keys at all.
+    """
     listed = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(listed, list):
         raise ValueError("it is no JSON Web Key Set")
@@ -218,4 +218,6 @@ def _usable(document: Any) -> dict[str, tuple[Any, frozenset[str]]]:
         curve = isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1)
         if (strong or curve) and kid not in found:
             found[kid] = key, algorithms
+    if not found:
+        raise ValueError(f"none of its keys is for {', '.join(ALGORITHMS)} and has a kid")
     return found

@@ -400,7 +400,9 @@ class _Answers(BaseHTTPRequestHandler):
         del arguments
 
 
-async def test_a_key_that_the_issuer_has_withdrawn_lets_nobody_in_who_is_known(tmp_path: Path) -> None:
+async def test_a_key_that_the_issuer_has_withdrawn_lets_nobody_in_who_is_known(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Who has stolen it also chose when the token expires."""
     server = HTTPServer(("127.0.0.1", 0), _Answers)
     here = f"http://127.0.0.1:{server.server_port}"
@@ -422,6 +424,11 @@ async def test_a_key_that_the_issuer_has_withdrawn_lets_nobody_in_who_is_known(t
     await issuer.start()
     with pytest.raises(errors.Unauthenticated):
         access.identify(forged)
+    _Answers.pages["/keys"] = {"keys": []}  # rather a mistake of theirs than everybody's end
+    await issuer.stop()
+    await issuer.start()
+    assert issuer.verify(token(EC, "ES256", "ec", iss=here)).subject == "ada"
+    assert "none of its keys is for" in caplog.text
     await issuer.stop()
     await store.close()
     server.shutdown()
