@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from typing import ClassVar
 
 from pipelinehost import Client
-from pipelinehost.errors import PipelineHostError
+from pipelinehost.errors import Cancelled
 from pipelinehost.v1.resources_pb2 import Event, Run
 
 VALIDATED = "a validation"
@@ -58,24 +59,11 @@ class Lookout(threading.Thread):
             self._news.notify_all()
 
     def run(self) -> None:
-        """Go on for ever."""
-        while True:
-            try:
-                for update in self._client.watch_events():
-                    if update.HasField("event"):
-                        self._see(update.event)
-            except (PipelineHostError, ValueError):  # the host is away, or the storm is over
-                if self._client_closed():
-                    return
-
-    def _client_closed(self) -> bool:
-        try:
-            self._client.host()
-        except PipelineHostError:
-            return False
-        except ValueError:
-            return True
-        return False
+        """Go on until the client is closed."""
+        with suppress(Cancelled):
+            for update in self._client.watch_events():
+                if update.HasField("event"):
+                    self._see(update.event)
 
     def _see(self, event: Event) -> None:
         what = _named(event)

@@ -166,6 +166,9 @@ class Storm:
                 freezer.stop()
                 self._stuck(client)
                 facts = self._judge(client)
+            self._lookout.join(self._patience)
+            if self._lookout.is_alive():
+                self._record.violated("the lookout goes on with a client that is closed")
         finally:
             self._host.kill()
             self._environments.kill()
