@@ -11,6 +11,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import httpcore
@@ -91,7 +92,7 @@ class Embedded:
         now = asyncio.get_running_loop().time
         async with self._turn:
             if self._process is not None:
-                if (code := self._process.poll()) is None:
+                if (code := self._process.returncode) is None:
                     return self._process
                 self._process.communicate()  # which closes our end of its standard input
                 self._pause(code, now())
@@ -130,13 +131,16 @@ class Embedded:
             level = logging.getLevelName(logging.getLogger().getEffectiveLevel())
             # Not the loop's way: uvloop runs Python in a copy of this process first, which gRPC's threads
             # make a segmentation fault of. This one copies nothing, and takes a millisecond.
-            return subprocess.Popen(  # noqa: S603 - our own module, no word of it is a user's
+            process = subprocess.Popen(  # noqa: S603 - our own module, no word of it is a user's
                 [sys.executable, "-m", "pipelinehost_server.beside", str(listening.fileno()), level],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 pass_fds=(listening.fileno(),),
                 start_new_session=True,  # Ctrl-C is for the host, which drains first
             )
+        # So that its end is known at once, without a system call before each call to an environment.
+        threading.Thread(target=process.wait, name="beside", daemon=True).start()
+        return process
 
     def _listen(self, listening: socket.socket) -> None:
         """Before the process is there: who connects early waits for it."""
@@ -204,7 +208,7 @@ class _Way(httpx.AsyncHTTPTransport):
                 return
 
     async def aclose(self) -> None:
-        if self._open_in is not None and self._open_in.poll() is None:
+        if self._open_in is not None and self._open_in.returncode is None:
             with contextlib.suppress(httpx.TransportError, TimeoutError):
                 await self._change("DELETE", _CLOSE_SECONDS)
         await super().aclose()

@@ -68,11 +68,6 @@ def gone(process: psutil.Process) -> bool:
     return not process.is_running()
 
 
-def dead(process: psutil.Process) -> bool:
-    """Its host learns of it at the next call."""
-    return process.status() == psutil.STATUS_ZOMBIE
-
-
 def until(reached: Callable[[], bool], seconds: float = 10) -> None:
     begun = time.monotonic()
     while not reached():
@@ -162,7 +157,7 @@ def test_an_environment_that_is_first_asked_while_it_pauses_is_waited_for(host: 
             assert client.check("qa").reachable
             killed = host.beside()
             killed.kill()
-            until(partial(dead, killed))
+            until(partial(gone, killed))
         assert client.check("prod").reachable
     assert "it starts again in 1 s" in (host.folder / "log").read_text()
 
