@@ -55,6 +55,8 @@ def fly(
 ) -> Result:
     """Do ``count`` operations with ``canaries`` secrets, and search everything that comes out.
 
+    Where chance has left out something that must have happened, it does up to as many once more.
+
     Args:
         folder: for everything; it is left for a look at it.
         canaries: secrets that are planted.
@@ -79,9 +81,13 @@ def fly(
                 _do(bed, operations.UPHEAVALS[(number // every - 1) % len(operations.UPHEAVALS)])
             if number % 250 == 0:
                 say(f"{number} operations, {len(bed.runs)} runs, {bed.record.leaked} times a secret")
+        _all_ended(bed)
+        for _ in range(count):
+            if not _lacking(bed.record):
+                break
+            _do(bed, bed.dice.choices(known, weights)[0])
+            _all_ended(bed)
         bed.operation = "the end"
-        for name in bed.open:
-            bed.ended(name)
         for run in bed.runs[-200:]:
             for method in ("ListFindings", "ListRunSettings"):
                 bed.call(method, getattr(api, f"{method}Request")(run=run))
@@ -102,12 +108,22 @@ def fly(
     complaints += [f"no {surface} was searched" for surface in SURFACES if not record.answers[surface]]
     if count >= _LONG:
         complaints += [f"never used: {e.name}" for e in EXCEPTIONS if not record.allowed[e.name]]
-    complaints += [f"no {outcome}" for outcome in OUTCOMES if not record.outcomes[outcome]]
+    complaints += [f"no {outcome}" for outcome in _lacking(record)]
     complaints += [] if echoes else ["no hostile environment repeated a secret"]
     complaints += [f"the webhook {way!r} was never told" for way in WEBHOOKS if not told[way]]
     return Result(
         seed, time.monotonic() - begun, record, len(bed.canaries), len(bed.runs), echoes, complaints
     )
+
+
+def _lacking(record: Record) -> list[str]:
+    return [outcome for outcome in OUTCOMES if not record.outcomes[outcome]]
+
+
+def _all_ended(bed: Bed) -> None:
+    bed.operation = "the end"
+    while bed.open:
+        bed.ended(bed.open.pop())
 
 
 def _do(bed: Bed, operation: operations.Operation) -> None:
