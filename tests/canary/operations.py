@@ -21,6 +21,7 @@ from pipelinehost.v1 import artifacts_pb2
 from pipelinehost.v1 import pipeline_host_pb2 as api
 from pipelinehost.v1.resources_pb2 import (
     IMPORT_MODE_UNSPECIFIED,
+    IMPORT_MODE_UPDATE,
     DeploymentSettings,
     Environment,
     EnvironmentVariableSetting,
@@ -238,7 +239,14 @@ def set_credential_wrongly(bed: Bed) -> None:
 
 def deploy_as_stage(bed: Bed) -> None:
     """Runs by the identities of stages, whose sign-in or environment repeats what it is sent."""
-    runs = {name: bed.call("Deploy", _deployment(bed, name, _good(bed))) for name in OWN}
+    if not bed.record.outcomes["own-signed SUCCEEDED"]:
+        bed.give_right_to_stage("own-signed")
+    runs = {}
+    for name in OWN:
+        request = _deployment(bed, name, _good(bed))
+        if name == "own-signed":  # the newest, once more if need be: an older one is refused where that is
+            request.artifact, request.import_mode = bed.artifacts[-1], IMPORT_MODE_UPDATE
+        runs[name] = bed.call("Deploy", request)
     for name, run in runs.items():
         if run is not None:
             bed.runs.append(run.name)
