@@ -161,10 +161,10 @@ class Host:
             _PIPELINE_HOST: guard.protect(
                 _PIPELINE_HOST,
                 own,
-                EnvironmentMethods(config, store, environments, deployment, access, pages, own.once),
-                PipelineMethods(config, store, access, pages, own.once),
+                EnvironmentMethods(config, store, environments, deployment, pages, own.once),
+                PipelineMethods(config, store, pages, own.once),
                 PrincipalMethods(store, access, pages, own.once),
-                FreezeMethods(store, access, pages, own.once),
+                FreezeMethods(store, pages, own.once),
             ),
             _ARTIFACTS: guard.protect(
                 _ARTIFACTS, ArtifactMethods(config, store, blobs, pages, access, own.once)

@@ -72,13 +72,7 @@ class ArtifactMethods:
 
     def list_artifacts(self, request: api.ListArtifactsRequest, caller: Caller) -> api.ListArtifactsResponse:
         """A page of artifacts, newest first."""
-        return self._pages.page(
-            listing.ARTIFACTS,
-            api.ListArtifactsResponse,
-            request,
-            caller.name,
-            where=self._access.rows(caller, "artifact"),
-        )
+        return self._pages.page(listing.ARTIFACTS, api.ListArtifactsResponse, request, caller)
 
     async def block_artifact(self, request: api.BlockArtifactRequest, caller: Caller) -> Artifact:
         """Keeps an artifact from being deployed."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable
-from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
@@ -16,7 +15,7 @@ from pipelinehost.v1 import pipeline_host_pb2 as api
 from pipelinehost.v1.resources_pb2 import Connection, Environment, EnvironmentHealth, Event
 from pipelinehost_dataverse.webapi import DataverseError
 from pipelinehost_server import named
-from pipelinehost_server.access import Access, Caller
+from pipelinehost_server.access import Caller
 from pipelinehost_server.api import configure, listing
 from pipelinehost_server.config import Config
 from pipelinehost_server.deployment import Deployment, Environments
@@ -34,7 +33,6 @@ class EnvironmentMethods:
         store: Store,
         environments: Environments,
         deployment: Deployment,
-        access: Access,
         pages: listing.Pages,
         once: Callable[[Message, Caller], Once],
     ) -> None:
@@ -43,7 +41,6 @@ class EnvironmentMethods:
         self._reads = store.reads
         self._environments = environments
         self._deployment = deployment
-        self._access = access
         self._pages = pages
         self._once = once
         self._connecting = asyncio.Lock()
@@ -56,13 +53,7 @@ class EnvironmentMethods:
         self, request: api.ListEnvironmentsRequest, caller: Caller
     ) -> api.ListEnvironmentsResponse:
         """A page of environments."""
-        return self._pages.page(
-            listing.ENVIRONMENTS,
-            api.ListEnvironmentsResponse,
-            request,
-            caller.name,
-            where=self._access.rows(caller, "environment"),
-        )
+        return self._pages.page(listing.ENVIRONMENTS, api.ListEnvironmentsResponse, request, caller)
 
     async def create_environment(self, request: api.CreateEnvironmentRequest, caller: Caller) -> Environment:
         """Links an environment, or makes an embedded one together with its file."""
@@ -81,7 +72,14 @@ class EnvironmentMethods:
         def work(tx: Transaction) -> Environment:
             decide(tx)
             made = tx.put_environment(configure.copied(wanted))
-            tx.append(_event(Event.KIND_ENVIRONMENT_CREATED, caller, made.name, environment=made))
+            tx.append(
+                Event(
+                    kind=Event.KIND_ENVIRONMENT_CREATED,
+                    actor=caller.name,
+                    subject=made.name,
+                    environment=made,
+                )
+            )
             return made
 
         if request.validate_only:
@@ -138,10 +136,10 @@ class EnvironmentMethods:
                 ]
                 told = " ".join(filter(None, [told, forget_credentials(tx, acting)]))
             changed = tx.put_environment(fresh)
-            event = _event(
-                Event.KIND_ENVIRONMENT_UPDATED,
-                caller,
-                changed.name,
+            event = Event(
+                kind=Event.KIND_ENVIRONMENT_UPDATED,
+                actor=caller.name,
+                subject=changed.name,
                 environment=changed,
                 environment_before=before,
             )
@@ -176,7 +174,9 @@ class EnvironmentMethods:
             before = decide(tx)
             tx.delete_environment(name)
             tx.delete_secret(credential_key(name))
-            event = _event(Event.KIND_ENVIRONMENT_DELETED, caller, name, environment=before)
+            event = Event(
+                kind=Event.KIND_ENVIRONMENT_DELETED, actor=caller.name, subject=name, environment=before
+            )
             event.message = left
             tx.append(event)
             return Empty()
@@ -212,10 +212,10 @@ class EnvironmentMethods:
             def work(tx: Transaction) -> Environment:
                 before = named.environment(tx, name)
                 taken = tx.record_taken(name, stored.url, "") or before
-                event = _event(
-                    Event.KIND_ENVIRONMENT_TAKEN_OVER,
-                    caller,
-                    name,
+                event = Event(
+                    kind=Event.KIND_ENVIRONMENT_TAKEN_OVER,
+                    actor=caller.name,
+                    subject=name,
                     environment=taken,
                     environment_before=before,
                 )
@@ -237,7 +237,7 @@ class EnvironmentMethods:
             holder = named.stage(tx, name) if "/stages/" in name else named.environment(tx, name)
             configure.refuse(configure.credential_violations(holder.sign_in, request), ())
             tx.put_secret(credential_key(name), sealed)
-            tx.append(_event(Event.KIND_CREDENTIAL_SET, caller, name))
+            tx.append(Event(kind=Event.KIND_CREDENTIAL_SET, actor=caller.name, subject=name))
             return Empty()
 
         return await self._store.write(once.job(Empty, work))
@@ -321,7 +321,14 @@ class EnvironmentMethods:
                 made = found
 
             def job(tx: Transaction) -> Connection:
-                tx.append(_event(Event.KIND_CONNECTION_CREATED, caller, made.name, connection=made))
+                tx.append(
+                    Event(
+                        kind=Event.KIND_CONNECTION_CREATED,
+                        actor=caller.name,
+                        subject=made.name,
+                        connection=made,
+                    )
+                )
                 once.remember(tx, made)
                 return made
 
@@ -365,12 +372,15 @@ class EnvironmentMethods:
                 gone = last.connection
 
             def job(tx: Transaction) -> Empty:
-                tx.append(_event(Event.KIND_CONNECTION_DELETED, caller, request.name, connection=gone))
+                tx.append(
+                    Event(
+                        kind=Event.KIND_CONNECTION_DELETED,
+                        actor=caller.name,
+                        subject=request.name,
+                        connection=gone,
+                    )
+                )
                 once.remember(tx, Empty())
                 return Empty()
 
             return await self._store.write(job)
-
-
-def _event(kind: Event.Kind, caller: Caller, subject: str, **detail: Any) -> Event:
-    return Event(kind=kind, actor=caller.name, subject=subject, **detail)

@@ -13,7 +13,7 @@ from pipelinehost.v1 import pipeline_host_pb2 as api
 from pipelinehost.v1.errors_pb2 import ErrorReason
 from pipelinehost.v1.resources_pb2 import Event, Freeze
 from pipelinehost_server import named, rules
-from pipelinehost_server.access import Access, Caller
+from pipelinehost_server.access import Caller
 from pipelinehost_server.api import configure, listing
 from pipelinehost_server.store import Once, Reads, Store, Transaction
 
@@ -24,13 +24,11 @@ class FreezeMethods:
     def __init__(
         self,
         store: Store,
-        access: Access,
         pages: listing.Pages,
         once: Callable[[Message, Caller], Once],
     ) -> None:
         self._store = store
         self._reads = store.reads
-        self._access = access
         self._pages = pages
         self._once = once
 
@@ -41,13 +39,7 @@ class FreezeMethods:
 
     def list_freezes(self, request: api.ListFreezesRequest, caller: Caller) -> api.ListFreezesResponse:
         """A page of freezes: those of the whole host, and those of pipelines that the caller sees."""
-        return self._pages.page(
-            listing.FREEZES,
-            api.ListFreezesResponse,
-            request,
-            caller.name,
-            where=self._access.rows(caller, "freeze"),
-        )
+        return self._pages.page(listing.FREEZES, api.ListFreezesResponse, request, caller)
 
     async def create_freeze(self, request: api.CreateFreezeRequest, caller: Caller) -> Freeze:
         """Freezes the whole host, a pipeline or a stage."""

@@ -72,13 +72,7 @@ class HostMethods:
 
     def list_events(self, request: api.ListEventsRequest, caller: Caller) -> api.ListEventsResponse:
         """A page of the record."""
-        return self._pages.page(
-            listing.EVENTS,
-            api.ListEventsResponse,
-            request,
-            caller.name,
-            where=self._access.rows(caller, "event"),
-        )
+        return self._pages.page(listing.EVENTS, api.ListEventsResponse, request, caller)
 
     def watch_events(
         self, request: api.WatchEventsRequest, caller: Caller
@@ -157,9 +151,7 @@ class HostMethods:
 
     def list_runs(self, request: api.ListRunsRequest, caller: Caller) -> api.ListRunsResponse:
         """A page of runs."""
-        return self._pages.page(
-            listing.RUNS, api.ListRunsResponse, request, caller.name, where=self._access.rows(caller, "run")
-        )
+        return self._pages.page(listing.RUNS, api.ListRunsResponse, request, caller)
 
     def watch_run(
         self,
@@ -172,7 +164,7 @@ class HostMethods:
     def list_findings(self, request: api.ListFindingsRequest, caller: Caller) -> api.ListFindingsResponse:
         """A page of the findings of a run."""
         run = named.run(self._reads, request.run, "run")
-        return self._pages.page(listing.FINDINGS, api.ListFindingsResponse, request, caller.name, run.name)
+        return self._pages.page(listing.FINDINGS, api.ListFindingsResponse, request, caller, run.name)
 
     def list_component_results(
         self, request: api.ListComponentResultsRequest, caller: Caller
@@ -180,7 +172,7 @@ class HostMethods:
         """A page of what the import of a run did to each component."""
         run = named.run(self._reads, request.run, "run")
         return self._pages.page(
-            listing.COMPONENT_RESULTS, api.ListComponentResultsResponse, request, caller.name, run.name
+            listing.COMPONENT_RESULTS, api.ListComponentResultsResponse, request, caller, run.name
         )
 
     def list_run_settings(

@@ -13,7 +13,7 @@ import hmac
 import json
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, TypeVar, cast
 
@@ -24,6 +24,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from pipelinehost.errors import InvalidArgument, Violation
 from pipelinehost.v1.errors_pb2 import ErrorReason
 from pipelinehost.v1.resources_pb2 import Environment, Event, Principal, Run
+from pipelinehost_server.access import Access, Caller
 from pipelinehost_server.api.configure import invalid
 from pipelinehost_server.store import Key, Kind, Operator, Reads
 
@@ -143,21 +144,19 @@ class Pages:
         listing: Listing,
         answer: type[_M],
         request: Any,
-        caller: str,
+        caller: Caller,
         run: str = "",
-        *,
-        where: Sequence[_Condition] = (),
     ) -> _M:
-        """A page as the response of a list call.
+        """A page as the response of a list call: of what the caller may see.
+
+        A page token does not depend on that: rights may change between two pages.
 
         Args:
             listing: what to list.
             answer: type of the response, with the rows in field 1 and a ``next_page_token``.
             request: the list request, with whatever it has of page_size, page_token, filter and order_by.
             caller: who asks.
-            run: lists what belongs to this run only.
-            where: conditions beside the filter, such as what the caller may see. A page token does not depend
-                on them: rights may change between two pages.
+            run: lists what belongs to this run, which the caller sees, and no more.
 
         Raises:
             InvalidArgument: the page size, the page token, the filter or the order cannot be used.
@@ -168,10 +167,10 @@ class Pages:
         if order not in listing.orders:
             one_of = " or ".join(repr(o) for o in listing.orders)
             raise invalid([Violation("order_by", f"{order!r} is no order of this list: use {one_of}")])
-        where = (*where, *parse(listing, filter_)) if filter_ else tuple(where)
-        if run:
-            where = (*where, ("run", "=", run))
-        bound = (caller, listing.kind, run, filter_, order)
+        where: tuple[_Condition, ...] = (("run", "=", run),) if run else Access.rows(caller, listing.kind)
+        if filter_:
+            where = (*where, *parse(listing, filter_))
+        bound = (caller.name, listing.kind, run, filter_, order)
         after = self._after(request.page_token, bound) if request.page_token else None
         column, _, descending = order.partition(" ")
         ordering = (column, bool(descending))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
@@ -15,7 +14,7 @@ from pipelinehost.v1 import pipeline_host_pb2 as api
 from pipelinehost.v1.errors_pb2 import ErrorReason
 from pipelinehost.v1.resources_pb2 import Environment, Event, Gate, Pipeline
 from pipelinehost_server import named, rules
-from pipelinehost_server.access import Access, Caller, people, reach, renewed
+from pipelinehost_server.access import Caller, people, reach, renewed
 from pipelinehost_server.api import configure, listing
 from pipelinehost_server.config import Config
 from pipelinehost_server.deployment.identities import forget_credentials
@@ -29,14 +28,12 @@ class PipelineMethods:
         self,
         config: Config,
         store: Store,
-        access: Access,
         pages: listing.Pages,
         once: Callable[[Message, Caller], Once],
     ) -> None:
         self._config = config
         self._store = store
         self._reads = store.reads
-        self._access = access
         self._pages = pages
         self._once = once
 
@@ -46,13 +43,7 @@ class PipelineMethods:
 
     def list_pipelines(self, request: api.ListPipelinesRequest, caller: Caller) -> api.ListPipelinesResponse:
         """A page of pipelines."""
-        return self._pages.page(
-            listing.PIPELINES,
-            api.ListPipelinesResponse,
-            request,
-            caller.name,
-            where=self._access.rows(caller, "pipeline"),
-        )
+        return self._pages.page(listing.PIPELINES, api.ListPipelinesResponse, request, caller)
 
     async def create_pipeline(self, request: api.CreatePipelineRequest, caller: Caller) -> Pipeline:
         """Creates a pipeline."""
@@ -79,7 +70,9 @@ class PipelineMethods:
 
         def work(tx: Transaction) -> Pipeline:
             made = tx.put_pipeline(decide(tx))
-            tx.append(_event(Event.KIND_PIPELINE_CREATED, caller, made.name, pipeline=made))
+            tx.append(
+                Event(kind=Event.KIND_PIPELINE_CREATED, actor=caller.name, subject=made.name, pipeline=made)
+            )
             return made
 
         if request.validate_only:
@@ -117,8 +110,12 @@ class PipelineMethods:
             before, fresh = named.pipeline(tx, name, "pipeline.name"), decide(tx)
             told = forget_credentials(tx, configure.administered(before, fresh))
             changed = tx.put_pipeline(fresh)
-            event = _event(
-                Event.KIND_PIPELINE_UPDATED, caller, changed.name, pipeline=changed, pipeline_before=before
+            event = Event(
+                kind=Event.KIND_PIPELINE_UPDATED,
+                actor=caller.name,
+                subject=changed.name,
+                pipeline=changed,
+                pipeline_before=before,
             )
             event.message = told
             tx.append(event)
@@ -145,10 +142,16 @@ class PipelineMethods:
             # Who takes the name next must not find the freezes of somebody else.
             for freeze in tx.freezes_under(name):
                 tx.delete_freeze(freeze.name)
-                tx.append(_event(Event.KIND_FREEZE_DELETED, caller, freeze.name, freeze=freeze))
+                tx.append(
+                    Event(
+                        kind=Event.KIND_FREEZE_DELETED, actor=caller.name, subject=freeze.name, freeze=freeze
+                    )
+                )
             forget_credentials(tx, [stage.name for stage in before.stages])
             tx.delete_pipeline(name)
-            tx.append(_event(Event.KIND_PIPELINE_DELETED, caller, name, pipeline=before))
+            tx.append(
+                Event(kind=Event.KIND_PIPELINE_DELETED, actor=caller.name, subject=name, pipeline=before)
+            )
             return Empty()
 
         if request.validate_only:
@@ -246,7 +249,3 @@ def _require_free(reads: Reads, caller: Caller, pipeline: str) -> None:
             remedy="Choose another name, or let an administrator create it for you.",
             metadata={"resource": pipeline},
         )
-
-
-def _event(kind: Event.Kind, caller: Caller, subject: str, **detail: Any) -> Event:
-    return Event(kind=kind, actor=caller.name, subject=subject, **detail)

@@ -49,13 +49,7 @@ class PrincipalMethods:
         self, request: api.ListPrincipalsRequest, caller: Caller
     ) -> api.ListPrincipalsResponse:
         """A page of principals: all for those who may share, themselves and their groups for others."""
-        return self._pages.page(
-            listing.PRINCIPALS,
-            api.ListPrincipalsResponse,
-            request,
-            caller.name,
-            where=self._access.rows(caller, "principal"),
-        )
+        return self._pages.page(listing.PRINCIPALS, api.ListPrincipalsResponse, request, caller)
 
     async def create_principal(self, request: api.CreatePrincipalRequest, caller: Caller) -> Principal:
         """Makes somebody known."""
